@@ -1,0 +1,160 @@
+package api
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/keyholed/keyhole/protocol/identity"
+)
+
+// Version is the version of the protocol, the 1 of /v1 and of "keyhole/1".
+const Version = 1
+
+// Hello is all that a stranger is told: GET /v1/hello.
+type Hello struct {
+	Protocol int         `json:"protocol" doc:"version of the protocol: 1"`
+	ID       identity.ID `json:"id" doc:"id of the device, proven by its key in this session"`
+	Pairing  Offer       `json:"pairing"`
+}
+
+// Offer says how the asker could pair now.
+type Offer struct {
+	Open  bool     `json:"open" doc:"whether this caller could pair now"`
+	Modes []string `json:"modes" doc:"the modes this caller could use now; empty when closed"`
+}
+
+// ButtonBegin starts pairing in button mode: POST /v1/pair/button. The
+// exchange is drawn in package pairing.
+type ButtonBegin struct {
+	Commitment string `json:"commitment" doc:"hex of the 32 byte commitment to the client's nonce"`
+	Name       string `json:"name" doc:"name for this key, such as \"Alice's laptop\""`
+	User       string `json:"user" doc:"name of the person"`
+}
+
+// ButtonChallenge answers ButtonBegin. From here both sides can compute the
+// six digits as soon as the client reveals its nonce.
+type ButtonChallenge struct {
+	Exchange string `json:"exchange" doc:"names this exchange in the next step"`
+	Nonce    string `json:"nonce" doc:"hex of the device's 32 byte nonce"`
+	Device   string `json:"device" doc:"name of the device, for the person to recognise"`
+}
+
+// ButtonReveal finishes pairing in button mode: POST /v1/pair/button/reveal. The
+// answer comes when the button is pressed, or within 30 seconds.
+type ButtonReveal struct {
+	Exchange string `json:"exchange"`
+	Nonce    string `json:"nonce" doc:"hex of the client's 32 byte nonce"`
+}
+
+// Paired tells a client who it has become.
+type Paired struct {
+	User   string `json:"user"`
+	Role   string `json:"role"`
+	Device Device `json:"device"`
+}
+
+// Device describes the device to a paired user: GET /v1/device.
+type Device struct {
+	ID          identity.ID          `json:"id"`
+	Fingerprint identity.Fingerprint `json:"fingerprint"`
+	Name        string               `json:"name"`
+	Product     string               `json:"product"`
+	Version     string               `json:"version" doc:"version of keyholed"`
+	Uptime      int64                `json:"uptime" doc:"seconds since the daemon started, monotonic"`
+}
+
+// Services lists what the asker may reach: GET /v1/services.
+type Services struct {
+	Services []Service `json:"services"`
+}
+
+// Service is one entry of the device's service table. Its address stays on the device.
+type Service struct {
+	Name string `json:"name"`
+	Type string `json:"type" doc:"rtsp, http, ssh or tcp"`
+	Port int    `json:"port" doc:"the usual port of that type, a wish for the local one"`
+}
+
+// Me tells who the asker is to the device: GET /v1/me.
+type Me struct {
+	User        string               `json:"user"`
+	Role        string               `json:"role"`
+	Fingerprint identity.Fingerprint `json:"fingerprint"`
+	KeyName     string               `json:"key_name"`
+	Path        string               `json:"path" doc:"how this session came: tcp or quic"`
+	Remote      string               `json:"remote" doc:"address the device sees"`
+}
+
+// Users is GET /v1/users.
+type Users struct {
+	Users []User `json:"users"`
+}
+
+// User is one person with one or more keys.
+type User struct {
+	Name   string    `json:"name"`
+	Role   string    `json:"role"`
+	Keys   []UserKey `json:"keys"`
+	Online bool      `json:"online" doc:"whether one of the keys has a session now"`
+}
+
+// UserKey is one key of a person.
+type UserKey struct {
+	Fingerprint identity.Fingerprint `json:"fingerprint"`
+	Name        string               `json:"name"`
+	Added       *time.Time           `json:"added,omitempty" doc:"by the device's clock, which may have been wrong"`
+}
+
+// UserPatch changes a user: PATCH /v1/users/{name}. Absent fields stay.
+type UserPatch struct {
+	Role *string `json:"role,omitempty"`
+	Name *string `json:"name,omitempty"`
+}
+
+// Revoked answers DELETE /v1/users/{name}.
+type Revoked struct {
+	User           string                 `json:"user"`
+	Keys           []identity.Fingerprint `json:"keys" doc:"the keys that may no longer enter"`
+	SessionsClosed int                    `json:"sessions_closed"`
+}
+
+// Sessions is GET /v1/sessions.
+type Sessions struct {
+	Sessions []Session `json:"sessions"`
+	Tunnels  []Tunnel  `json:"tunnels"`
+}
+
+// Session is one live connection of a client.
+type Session struct {
+	Number      uint64               `json:"number"`
+	User        string               `json:"user,omitempty" doc:"absent for a client that is not paired"`
+	Fingerprint identity.Fingerprint `json:"fingerprint"`
+	Path        string               `json:"path"`
+	Remote      string               `json:"remote"`
+	Seconds     int64                `json:"seconds" doc:"age"`
+}
+
+// Tunnel is one live connection to a service.
+type Tunnel struct {
+	User    string `json:"user"`
+	Service string `json:"service"`
+	Path    string `json:"path"`
+	Up      int64  `json:"up" doc:"bytes from the client to the service"`
+	Down    int64  `json:"down" doc:"bytes from the service to the client"`
+	Seconds int64  `json:"seconds" doc:"age"`
+}
+
+// Audit is a page of GET /v1/audit?after=N&limit=M.
+type Audit struct {
+	Entries []json.RawMessage `json:"entries" doc:"lines of the log as they are signed, oldest first"`
+	Next    uint64            `json:"next,omitempty" doc:"after for the next page; absent at the end"`
+}
+
+// Event is one server-sent event of GET /v1/events: the data line.
+type Event struct {
+	Kind    string `json:"kind" doc:"session, tunnel, user, pairing or service"`
+	What    string `json:"what" doc:"what happened in words that scripts may compare, such as opened"`
+	User    string `json:"user,omitempty"`
+	Service string `json:"service,omitempty"`
+	Detail  string `json:"detail,omitempty"`
+}
