@@ -1,0 +1,53 @@
+# `make` alone lists the targets.
+GO       ?= go
+BUILD    ?= build
+PACKAGES ?= ./...
+FUZZTIME ?= 30s
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  := -s -w -X github.com/keyholed/keyhole/internal/version.linked=$(VERSION)
+STATIC   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+
+.PHONY: help build demo test test-full lint fuzz bench test-systemd cross clean packages
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## keyholed and keyhole, static, into build/
+	$(STATIC) -o $(BUILD)/ ./cmd/...
+
+demo: build ## a board, a camera and a client on this machine: press, pair, watch
+	$(BUILD)/keyhole demo
+
+packages:
+	@testbed/prepare
+
+test: packages ## everything that CI runs (as root: installs what it needs)
+	@$(MAKE) --no-print-directory lint
+	$(GO) test -race -timeout 15m $(PACKAGES)
+
+test-full: packages ## kill, power-cut, corruption, pairing and button trials in full count (an hour)
+	KEYHOLE_FULL=1 $(GO) test -timeout 3h -v -run 'Kill|Cut|Corrupt|Random|Odd|Revo' ./acl ./pairing ./hal/... ./tunnel ./daemon
+
+test-systemd: packages build ## the units and the daemon under a real systemd (root)
+	testbed/sysbox/run-tests $(BUILD)/keyholed
+
+lint: ## gofmt, go vet, staticcheck
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt would change:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+
+fuzz: ## every fuzz target for FUZZTIME (30s) each
+	@testbed/fuzz $(FUZZTIME)
+
+bench: packages build ## side by side with what people use instead; prints ratios
+	$(GO) run ./testbed/bench -bin $(BUILD)
+
+cross: ## the programs for the usual boards, with their sizes
+	@for arch in amd64 arm64 arm riscv64 mipsle; do \
+	  GOARCH=$$arch GOARM=7 GOMIPS=softfloat $(STATIC) -o $(BUILD)/linux-$$arch/ ./cmd/... || exit 1; \
+	  ls -l $(BUILD)/linux-$$arch | awk -v a=$$arch 'NR > 1 {printf "%-8s %-20s %10d bytes\n", a, $$NF, $$5}'; done
+	GOOS=darwin $(STATIC) -o $(BUILD)/darwin/ ./cmd/keyhole
+	GOOS=windows $(STATIC) -o $(BUILD)/windows/ ./cmd/keyhole
+
+clean: ## remove build/
+	rm -rf $(BUILD)
