@@ -1,0 +1,378 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// accessRole is the only value of a service's access in this version.
+const accessRole = "role"
+
+const (
+	maxListen       = 16
+	maxNameRunes    = 64  // the same bound as for users' names
+	maxAddressBytes = 300 // a DNS name of 253 bytes and a port; a Unix path has at most 107
+	maxInterfaces   = 16
+	maxIfNameBytes  = 15 // IFNAMSIZ without its final zero byte
+)
+
+var (
+	serviceName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
+	productName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+)
+
+// A choice is a key whose value is one of a few words. later has words that
+// documentation of later versions names, so that their answer is not "unknown".
+type choice struct {
+	allowed []string
+	later   []string
+}
+
+var (
+	pairingModes  = choice{allowed: []string{"button"}, later: []string{"code", "label", "invite", "central"}}
+	pairingRoles  = choice{allowed: []string{"viewer", "guest", "admin"}}
+	serviceAccess = choice{allowed: []string{accessRole}, later: []string{"application"}}
+	boardProfiles = choice{allowed: []string{BoardNone, BoardSimulated}}
+)
+
+// check returns what is wrong with word and a hint, or "".
+func (c choice) check(word string) (text, hint string) {
+	switch {
+	case slices.Contains(c.allowed, word):
+		return "", ""
+	case slices.Contains(c.later, word):
+		return fmt.Sprintf("%s is not in this version: want %s", quote(word), oneOf(c.allowed)), ""
+	}
+	return fmt.Sprintf("%s is unknown: want %s", quote(word), oneOf(c.allowed)), guess(word, c.allowed)
+}
+
+func oneOf(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = strconv.Quote(w)
+	}
+	return strings.Join(quoted, " or ")
+}
+
+// validator collects what is wrong with a whole configuration.
+type validator struct {
+	*Config
+	errs Errors
+}
+
+func (c *Config) validate(checks []Check) Errors {
+	v := &validator{Config: c}
+	v.device()
+	v.directories()
+	v.services(checks)
+	v.pairing()
+	v.board()
+	v.limits()
+	return v.errs
+}
+
+// fail blames key, given as its path.
+func (v *validator) fail(text, hint string, path ...string) {
+	v.errs = append(v.errs, &Error{File: v.File, Line: v.lines.of(path), Key: dotted(path), Text: text, Hint: hint})
+}
+
+func (v *validator) device() {
+	if text := checkName(v.Device.Name); text != "" {
+		v.fail(text, "", "device", "name")
+	}
+	if !productName.MatchString(v.Device.Product) {
+		v.fail(quote(v.Device.Product)+" is no product name: want 1 to 63 of A-Z a-z 0-9 . _ -, beginning with a letter or digit", "", "device", "product")
+	}
+	switch n := len(v.Device.Listen); {
+	case n == 0:
+		v.fail(`empty: want at least one address, such as ":7443"`, "", "device", "listen")
+	case n > maxListen:
+		v.fail(fmt.Sprintf("%d addresses: at most %d are allowed", n, maxListen), "", "device", "listen")
+	}
+	for i, address := range v.Device.Listen {
+		at := []string{"device", "listen", strconv.Itoa(i)}
+		if text := checkListen(address); text != "" {
+			v.fail(text, "", at...)
+		} else if slices.Contains(v.Device.Listen[:i], address) && !strings.HasSuffix(address, ":0") {
+			v.fail(quote(address)+" is listed twice", "", at...)
+		}
+	}
+}
+
+// directories keeps what a reset erases apart from what it keeps.
+func (v *validator) directories() {
+	whole := true
+	for _, d := range []struct{ key, dir string }{{"state", v.Device.State}, {"identity", v.Device.Identity}} {
+		if text := checkPath(d.dir); text != "" {
+			v.fail(text, "", "device", d.key)
+			whole = false
+		}
+	}
+	if !whole {
+		return
+	}
+	state, identity := v.Device.State, v.Device.Identity
+	switch {
+	case state == identity:
+		v.fail("the same directory as device.state: a factory reset erases state and keeps identity", "", "device", "identity")
+	case inside(identity, state):
+		v.fail("lies inside device.state, which a factory reset erases", "", "device", "identity")
+	case inside(state, identity):
+		v.fail("lies inside device.identity, which a factory reset keeps", "", "device", "state")
+	}
+}
+
+func (v *validator) services(checks []Check) {
+	seen := map[string]Service{}
+	for _, s := range v.Services {
+		before := len(v.errs)
+		v.service(s)
+		if first, twice := seen[s.Name]; twice && s.Name != "" {
+			v.errs = append(v.errs, s.fault("name", fmt.Sprintf("used twice, first in line %d", first.lines["name"])))
+		}
+		seen[s.Name] = s
+		if len(v.errs) > before {
+			continue // one mistake, one message: checks may rely on what was tested here
+		}
+		for _, check := range checks {
+			v.adopt(s, check(s))
+		}
+	}
+}
+
+// adopt takes over the errors of a Check, joined or alone.
+func (v *validator) adopt(s Service, err error) {
+	var fault *Error
+	switch e := err.(type) {
+	case nil:
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			v.adopt(s, one)
+		}
+	default:
+		if !errors.As(err, &fault) {
+			fault = s.fault("", err.Error())
+			fault.Err = err
+		}
+		v.errs = append(v.errs, fault)
+	}
+}
+
+func (v *validator) service(s Service) {
+	wrong := func(key, text, hint string) {
+		e := s.fault(key, text)
+		e.Hint = hint
+		v.errs = append(v.errs, e)
+	}
+	switch {
+	case s.Name == "":
+		wrong("", "has no name", `write name = "rtsp", for example`)
+	case !serviceName.MatchString(s.Name):
+		wrong("name", "want a-z, then up to 31 of a-z 0-9 -", "")
+	}
+	if s.Type == "" {
+		wrong("", "has no type", `write type = "rtsp", "http", "ssh" or "tcp"`)
+	} else if !serviceName.MatchString(s.Type) {
+		wrong("type", quote(s.Type)+" is no type of service", `want "rtsp", "http", "ssh" or "tcp"`)
+	}
+	if s.Address == "" {
+		wrong("", "has no address", `write address = "127.0.0.1:554", for example`)
+	} else if text := v.checkTarget(s.Address); text != "" {
+		wrong("address", text, "")
+	}
+	if text, hint := serviceAccess.check(s.Access); text != "" {
+		wrong("access", text, hint)
+	}
+}
+
+// checkTarget looks at what can be known of a service's address without asking
+// anybody: form, and whether it leads back to ourselves.
+func (v *validator) checkTarget(address string) string {
+	if len(address) > maxAddressBytes {
+		return fmt.Sprintf("longer than %d bytes", maxAddressBytes)
+	}
+	if i := strings.IndexFunc(address, func(r rune) bool { return !unicode.IsGraphic(r) || r == ' ' || r == utf8.RuneError }); i >= 0 {
+		return quote(address) + " contains a space or an unprintable character"
+	}
+	if path, ok := unixPath(address); ok {
+		if filepath.Clean(path) == v.Socket {
+			return "is the control socket of keyholed itself: whoever reaches it commands the device"
+		}
+		return ""
+	}
+	for _, listen := range v.Device.Listen {
+		if sameListener(address, listen) {
+			return fmt.Sprintf("leads back to keyholed itself, which listens on %s", quote(listen))
+		}
+	}
+	return ""
+}
+
+func unixPath(address string) (string, bool) {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		return path, true
+	}
+	return address, strings.HasPrefix(address, "/")
+}
+
+// sameListener reports whether dialling target would reach our own listener.
+// Addresses of this machine's interfaces are not known here; the daemon asks
+// again when it dials.
+func sameListener(target, listen string) bool {
+	host, port, err := net.SplitHostPort(target)
+	if err != nil {
+		return false
+	}
+	listenHost, listenPort, err := net.SplitHostPort(listen)
+	if err != nil || port != listenPort {
+		return false
+	}
+	if host == "localhost" || host == "" {
+		host = "127.0.0.1"
+	}
+	to, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	to = to.Unmap().WithZone("")
+	at, err := netip.ParseAddr(listenHost)
+	if err != nil || at.IsUnspecified() {
+		return to.IsLoopback() || to.IsUnspecified()
+	}
+	at = at.Unmap().WithZone("")
+	return to == at || to.IsUnspecified() && at.IsLoopback()
+}
+
+func (v *validator) pairing() {
+	for i, mode := range v.Pairing.Modes {
+		if text, hint := pairingModes.check(mode); text != "" {
+			v.fail(text, hint, "pairing", "modes", strconv.Itoa(i))
+		} else if slices.Contains(v.Pairing.Modes[:i], mode) {
+			v.fail(quote(mode)+" is listed twice", "", "pairing", "modes", strconv.Itoa(i))
+		}
+	}
+	if v.Pairing.Role == "owner" {
+		v.fail(`"owner" is given to the first user alone: want `+oneOf(pairingRoles.allowed), "", "pairing", "role")
+	} else if text, hint := pairingRoles.check(v.Pairing.Role); text != "" {
+		v.fail(text, hint, "pairing", "role")
+	}
+	if n := len(v.Pairing.Interfaces); n > maxInterfaces {
+		v.fail(fmt.Sprintf("%d interfaces: at most %d are allowed", n, maxInterfaces), "", "pairing", "interfaces")
+	}
+	for i, name := range v.Pairing.Interfaces {
+		if name == "" || len(name) > maxIfNameBytes || name == "." || name == ".." ||
+			strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '/' || r == ':' }) {
+			v.fail(quote(name)+` is no name of a network interface: want one such as "br0"`, "", "pairing", "interfaces", strconv.Itoa(i))
+		}
+	}
+}
+
+func (v *validator) board() {
+	profile := v.Board.Profile
+	if strings.ContainsAny(profile, "/.") {
+		v.fail("board files are not in this version: want "+oneOf(boardProfiles.allowed), "", "board", "profile")
+		return
+	}
+	if text, hint := boardProfiles.check(profile); text != "" {
+		v.fail(text, hint, "board", "profile")
+		return
+	}
+	switch address, err := netip.ParseAddrPort(v.Board.Web); {
+	case v.Board.Web == "":
+	case profile != BoardSimulated:
+		v.fail(`only the simulated board has a page: want profile = "simulated", or no web`, "", "board", "web")
+	case err != nil || !address.Addr().IsLoopback():
+		v.fail(quote(v.Board.Web)+` is no loopback address: want one such as "127.0.0.1:7444"`, "", "board", "web")
+	}
+}
+
+const (
+	minTunnelIdle = 10 * time.Second // shorter would cut a web page that its reader looks at
+	maxTunnelIdle = 7 * 24 * time.Hour
+)
+
+func (v *validator) limits() {
+	l := v.Limits
+	for _, n := range []struct {
+		key       string
+		value     int
+		low, high int
+	}{
+		{"unauthenticated", l.Unauthenticated, 8, 4096},
+		{"unpaired", l.Unpaired, 1, 1024},
+		{"sessions", l.Sessions, 1, 16384},
+		{"tunnels", l.Tunnels, 1, 4096},
+		{"tunnels_per_peer", l.TunnelsPerPeer, 1, 4096},
+	} {
+		if n.value < n.low || n.value > n.high {
+			v.fail(fmt.Sprintf("%d is out of range: want %d to %d", n.value, n.low, n.high), "", "limits", n.key)
+		}
+	}
+	if _, named := v.lines[indexKey([]string{"limits", "tunnels_per_peer"})]; named && l.TunnelsPerPeer > l.Tunnels && l.Tunnels > 0 {
+		v.fail(fmt.Sprintf("%d is more than limits.tunnels, which is %d", l.TunnelsPerPeer, l.Tunnels), "", "limits", "tunnels_per_peer")
+	}
+	if l.TunnelIdle < minTunnelIdle || l.TunnelIdle > maxTunnelIdle {
+		v.fail(fmt.Sprintf("%v is out of range: want 10s to 168h", l.TunnelIdle), "", "limits", "tunnel_idle")
+	}
+}
+
+func checkName(name string) string {
+	switch n := utf8.RuneCountInString(name); {
+	case n == 0 || strings.TrimSpace(name) == "":
+		return "empty: want 1 to 64 printable characters"
+	case n > maxNameRunes:
+		return fmt.Sprintf("%d characters: at most %d are allowed", n, maxNameRunes)
+	}
+	// IsPrint excludes control characters, line ends and the characters that
+	// change the direction of writing, with which a name could imitate another.
+	if i := strings.IndexFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
+		return quote(name) + " contains a character that cannot be printed"
+	}
+	return ""
+}
+
+// checkListen accepts what net.Listen would bind without asking a name server.
+func checkListen(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return quote(address) + ` is no address to listen on: want ":7443", "192.0.2.7:7443" or "[2001:db8::7]:7443"`
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
+		return fmt.Sprintf("port %s of %s: want a number from 0 to 65535", quote(port), quote(address))
+	}
+	if host == "" {
+		return ""
+	}
+	if _, err := netip.ParseAddr(host); err != nil {
+		return fmt.Sprintf("host %s of %s: want an IP address, or nothing for all addresses", quote(host), quote(address))
+	}
+	return ""
+}
+
+// checkPath looks at a path that is absolute already.
+func checkPath(path string) string {
+	switch {
+	case path == "":
+		return "empty: want the path of a directory"
+	case strings.ContainsRune(path, 0):
+		return "contains a zero byte"
+	case path == "/":
+		return `"/" is not a directory for this: want one of its own`
+	}
+	return ""
+}
+
+// inside reports whether path lies below dir. Both are absolute and clean.
+func inside(path, dir string) bool {
+	return strings.HasPrefix(path, dir+string(filepath.Separator))
+}
