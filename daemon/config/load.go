@@ -65,6 +65,9 @@ func Parse(data []byte, name string, o Overrides, checks ...Check) (*Config, err
 	d := decoder{file: name, lines: c.lines}
 	d.config(c, values)
 	c.resolve(filepath.Dir(name))
+	if !c.names("limits", "tunnels_per_peer") {
+		c.Limits.TunnelsPerPeer = min(c.Limits.TunnelsPerPeer, c.Limits.Tunnels)
+	}
 	d.errs = append(d.errs, c.apply(o)...)
 	d.errs = append(d.errs, c.validate(checks)...)
 	if len(d.errs) > 0 {
@@ -72,6 +75,9 @@ func Parse(data []byte, name string, o Overrides, checks ...Check) (*Config, err
 	}
 	return c, nil
 }
+
+// names reports whether the file itself gives the key a value.
+func (c *Config) names(path ...string) bool { return c.lines[indexKey(path)] > 0 }
 
 func read(path string) ([]byte, error) {
 	f, err := os.Open(path)

@@ -318,7 +318,7 @@ func (v *validator) limits() {
 			v.fail(fmt.Sprintf("%d is out of range: want %d to %d", n.value, n.low, n.high), "", "limits", n.key)
 		}
 	}
-	if _, named := v.lines[indexKey([]string{"limits", "tunnels_per_peer"})]; named && l.TunnelsPerPeer > l.Tunnels && l.Tunnels > 0 {
+	if l.TunnelsPerPeer > l.Tunnels && l.Tunnels > 0 {
 		v.fail(fmt.Sprintf("%d is more than limits.tunnels, which is %d", l.TunnelsPerPeer, l.Tunnels), "", "limits", "tunnels_per_peer")
 	}
 	if l.TunnelIdle < minTunnelIdle || l.TunnelIdle > maxTunnelIdle {
