@@ -1,0 +1,115 @@
+// Package control is the local way to command a running keyholed: HTTP over a
+// Unix socket that only root, the daemon's own user and the group keyhole may
+// use.
+//
+// The daemon serves it with its own handlers; `keyholed status`, `press` and the
+// others, and `keyhole demo`, are its clients. The package knows who asks (see
+// PeerFrom) and what the documents look like, not what is done about them. It
+// never listens on the network: a web page can reach a loopback port, and
+// nothing that a browser runs can reach a Unix socket.
+package control
+
+import (
+	"time"
+
+	"github.com/keyholed/keyhole/protocol/identity"
+)
+
+// Routes of the control socket. Both ends use these names.
+const (
+	StatusRoute  = "/v1/status"  // GET Status
+	PairingRoute = "/v1/pairing" // POST PairingOrder, answers Pairing
+	PressRoute   = "/v1/press"   // POST Press, answers Pressed
+	DisplayRoute = "/v1/display" // GET a PNG image
+	UsersRoute   = "/v1/users"   // GET api.Users
+	RevokeRoute  = "/v1/revoke"  // POST Revoke, answers api.Revoked
+	AuditRoute   = "/v1/audit"   // GET ?after=N&limit=M api.Audit
+	VerifyRoute  = "/v1/verify"  // GET AuditVerdict
+)
+
+// Status is what `keyholed status --json` prints. Scripts rely on it: fields are
+// added, never renamed.
+type Status struct {
+	ID          identity.ID          `json:"id"`
+	Fingerprint identity.Fingerprint `json:"fingerprint"`
+	Name        string               `json:"name"`
+	Product     string               `json:"product"`
+	Version     string               `json:"version"`
+	Uptime      int64                `json:"uptime"` // seconds, monotonic
+	Listen      []string             `json:"listen"` // addresses as bound, each on TCP and UDP
+	Pairing     Pairing              `json:"pairing"`
+	Basestation Basestation          `json:"basestation"`
+	Board       *Board               `json:"board,omitempty"` // absent without a board
+	Users       int                  `json:"users"`
+	Sessions    int                  `json:"sessions"`
+	Tunnels     int                  `json:"tunnels"`
+	Clock       Clock                `json:"clock"`
+	Warnings    []string             `json:"warnings,omitempty"` // what the owner should look at, in words
+}
+
+// Pairing is the pairing window.
+type Pairing struct {
+	Open        bool     `json:"open"`
+	Modes       []string `json:"modes"`        // offered while open; never null
+	SecondsLeft int      `json:"seconds_left"` // 0 when closed
+	Asking      *Asking  `json:"asking"`       // null when nobody asks
+}
+
+// Asking is a client that waits for the confirming press.
+type Asking struct {
+	Name        string               `json:"name"`
+	Fingerprint identity.Fingerprint `json:"fingerprint"`
+	Check       string               `json:"check"` // the six digits, as the client shows them
+}
+
+// Basestation is the way to the world beyond the LAN.
+type Basestation struct {
+	State   string `json:"state"` // "off": this device serves the local network only
+	Address string `json:"address"`
+	Path    string `json:"path"`
+}
+
+// Board is the hardware as far as a person sees it.
+type Board struct {
+	Profile string `json:"profile"`
+	Light   string `json:"light"`         // the light's pattern in words
+	Web     string `json:"web,omitempty"` // URL of the simulated board's page
+}
+
+// Clock says whether grants with an end can be judged.
+type Clock struct {
+	State string    `json:"state"` // "known" or "unknown"
+	Now   time.Time `json:"now"`
+}
+
+// PairingOrder is `keyholed pair open|accept|close`.
+type PairingOrder struct {
+	Do string `json:"do"` // "open", "accept" or "close"
+	// Fingerprint names the one who asks, for accept; zero is whoever asks.
+	Fingerprint identity.Fingerprint `json:"fingerprint,omitzero"`
+}
+
+// Press is `keyholed press`.
+type Press struct {
+	Button string `json:"button"` // "pair", "support" or "reset"
+	// HoldMillis is how long the button is held. 0 is the button's nominal
+	// gesture.
+	HoldMillis int64 `json:"hold_ms,omitempty"`
+}
+
+// Pressed tells what the press did.
+type Pressed struct {
+	Did string `json:"did"` // in words, such as "the pairing window is open for 180 s"
+}
+
+// Revoke is `keyholed revoke USER|FINGERPRINT`.
+type Revoke struct {
+	Who string `json:"who"`
+}
+
+// AuditVerdict is `keyholed audit --verify`.
+type AuditVerdict struct {
+	Whole   bool   `json:"whole"`         // chain and signatures hold
+	Entries uint64 `json:"entries"`       // how many were checked
+	Why     string `json:"why,omitempty"` // where it breaks
+}
