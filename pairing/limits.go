@@ -1,0 +1,77 @@
+package pairing
+
+import "time"
+
+// Durations run on the monotonic clock.
+const (
+	// WindowDuration is how long a press lets clients ask: time to walk from the
+	// device to a laptop, and no more. It is never extended, so that one press
+	// is one bounded risk.
+	WindowDuration = 180 * time.Second
+
+	// PressDuration is how long the person has to compare digits and press, from
+	// the moment the digits are shown. It starts after ExchangeDuration's steps
+	// are over and ends with the window at the latest.
+	PressDuration = 30 * time.Second
+
+	// StepDuration is how long the device waits for a client's next message. A
+	// program answers in milliseconds; 5 s carries it over a bad Wi-Fi moment.
+	StepDuration = 5 * time.Second
+
+	// ExchangeDuration bounds all steps of an exchange together, from the first
+	// message of the client until the digits are shown (or the secret of a later
+	// mode is proven), the device's own work for it included.
+	ExchangeDuration = 20 * time.Second
+
+	// VanishedDuration is how long after a client's digits vanished a press does
+	// nothing: it was meant as a yes to them. A second is a person's reaction
+	// time with some reserve.
+	VanishedDuration = time.Second
+)
+
+// Counts.
+const (
+	// TriesPerWindow failures end a window.
+	TriesPerWindow = 5
+
+	// TriesPerSource is how many of them one source may use: an IPv4 address, or
+	// an IPv6 /64, which one host fills alone if it likes.
+	TriesPerSource = 2
+
+	// TriesPerLife tries without a success lock pairing until LongPress or Lift.
+	// At one chance in a million each, they leave 1 in 10,000.
+	TriesPerLife = 100
+
+	// checkDigits are what a person compares without a slip; Bluetooth's numeric
+	// comparison uses six as well.
+	checkDigits  = 6
+	checkModulus = 1_000_000
+)
+
+// Sizes.
+const (
+	// MaxNameRunes bounds names of users and keys.
+	MaxNameRunes = 64
+
+	// maxNameBytes is checked before a name is decoded: 64 characters of at most
+	// 4 bytes, each with some combining marks not yet composed.
+	maxNameBytes = 4 * 4 * MaxNameRunes
+
+	// NonceBytes is the size of each side's nonce: as many as the hash has, so
+	// that a commitment hides it whole.
+	NonceBytes = 32
+
+	// CommitmentBytes is the size of a SHA-256.
+	CommitmentBytes = 32
+
+	// ExporterBytes is what both sides ask of the TLS exporter.
+	ExporterBytes = 32
+
+	// maxExchangeBytes bounds the name of an exchange as it comes back; ours have 26.
+	maxExchangeBytes = 64
+)
+
+// ExporterLabel is the label for the TLS exporter (RFC 8446 §7.5), with an empty
+// context and ExporterBytes. RFC 5705 §4 leaves names that begin with
+// EXPERIMENTAL to everybody.
+const ExporterLabel = "EXPERIMENTAL keyhole/1 pair"
