@@ -217,6 +217,8 @@ func (w *Window) settle(x *exchange, err error) {
 		w.endLocked(x, err, now)
 		if err == nil {
 			w.closeLocked(ErrClosed, now)
+		}
+		if !w.open { // the next press is a first one
 			w.gone = time.Time{}
 			return
 		}
