@@ -46,6 +46,16 @@ func rule(t *testing.T, name string, f func(t *testing.T, d *device)) {
 	})
 }
 
+// wantAtOnce fails when f waits for a later deadline, whose error looks the same.
+func wantAtOnce(t *testing.T, f func()) {
+	t.Helper()
+	start := time.Now()
+	f()
+	if waited := time.Since(start); waited != 0 {
+		t.Fatalf("waited %v, want no wait", waited)
+	}
+}
+
 func begin(d *device, p *peer) error { return p.begin(d) }
 
 func TestWindowEnds(t *testing.T) {
@@ -115,7 +125,7 @@ func TestStepTimes(t *testing.T) {
 		wantErr(t, "reveal in time", err, context.Canceled)
 		wantErr(t, "begin", begin(d, p), nil)
 		time.Sleep(5 * time.Second)
-		_, err = d.Reveal(t.Context(), p.caller, p.reveal)
+		wantAtOnce(t, func() { _, err = d.Reveal(t.Context(), p.caller, p.reveal) })
 		wantErr(t, "reveal late", err, ErrTimeout)
 	})
 	rule(t, "20 s for all steps", func(t *testing.T, d *device) {
@@ -123,7 +133,8 @@ func TestStepTimes(t *testing.T) {
 		p := newPeer(1)
 		wantErr(t, "begin on a slow disk", begin(d, p), nil)
 		time.Sleep(4 * time.Second)
-		_, err := d.Reveal(t.Context(), p.caller, p.reveal)
+		var err error
+		wantAtOnce(t, func() { _, err = d.Reveal(t.Context(), p.caller, p.reveal) })
 		wantErr(t, "reveal after 20 s", err, ErrTimeout)
 		d.disk.stall = 21 * time.Second
 		wantErr(t, "begin on a slower disk", begin(d, p), ErrTimeout)
@@ -137,7 +148,7 @@ func TestStepTimes(t *testing.T) {
 	rule(t, "no press in 30 s", func(t *testing.T, d *device) {
 		a := newPeer(1).ask(t.Context(), d)
 		time.Sleep(30 * time.Second)
-		wantErr(t, "reveal", (<-a).err, ErrTimeout)
+		wantAtOnce(t, func() { wantErr(t, "reveal", (<-a).err, ErrTimeout) })
 		wantPress(t, d, PressIgnored)
 		if d.list.count() != 0 {
 			t.Fatal("granted")
