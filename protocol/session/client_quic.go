@@ -1,0 +1,120 @@
+package session
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"github.com/keyholed/keyhole/protocol/identity"
+)
+
+// http3Carrier carries requests as HTTP/3 over one QUIC connection on a UDP
+// socket of its own.
+type http3Carrier struct {
+	udp       *net.UDPConn
+	transport *quic.Transport
+	conn      *quic.Conn
+	web       *http3.ClientConn
+}
+
+func dialQUIC(ctx context.Context, address string, c *DialConfig) (*Client, error) {
+	remote, err := resolveUDP(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	udp, err := net.ListenUDP("udp", nil)
+	if err != nil {
+		return nil, err
+	}
+	config := identity.ClientTLS(c.Key, c.Pin, http3.NextProtoH3)
+	config.ClientSessionCache = c.Resumption.of(c.Key.Fingerprint(), PathQUIC)
+	quicConfig := quicConfig(dialTimeout)
+	quicConfig.KeepAlivePeriod = quicKeepAlive
+	quicConfig.MaxIncomingStreams = -1 // a device opens none
+	h := &http3Carrier{udp: udp, transport: &quic.Transport{Conn: udp}}
+	h.conn, err = h.transport.Dial(ctx, remote, config, quicConfig)
+	if err != nil {
+		h.closeSocket()
+		return nil, err
+	}
+	peer, err := identity.PeerOf(h.conn.ConnectionState().TLS)
+	if err != nil {
+		h.close()
+		h.closeSocket()
+		return nil, err
+	}
+	h.web = (&http3.Transport{DisableCompression: true, MaxResponseHeaderBytes: 64 << 10}).NewClientConn(h.conn)
+	client := newClient(PathQUIC, peer, h.conn.RemoteAddr(), func() tls.ConnectionState { return h.conn.ConnectionState().TLS })
+	client.standing = h
+	context.AfterFunc(h.conn.Context(), func() {
+		client.end(context.Cause(h.conn.Context()))
+		h.closeSocket()
+	})
+	return client, nil
+}
+
+// resolveUDP turns host:port into one address.
+func resolveUDP(ctx context.Context, address string) (*net.UDPAddr, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	number, err := net.DefaultResolver.LookupPort(ctx, "udp", port)
+	if err != nil {
+		return nil, err
+	}
+	ips, err := net.DefaultResolver.LookupIPAddr(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	return &net.UDPAddr{IP: ips[0].IP, Zone: ips[0].Zone, Port: number}, nil
+}
+
+func (h *http3Carrier) RoundTrip(r *http.Request) (*http.Response, error) { return h.web.RoundTrip(r) }
+
+func (h *http3Carrier) connect(ctx context.Context, service string) (Stream, error) {
+	raw, err := h.web.OpenRequestStream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	giveUp := func() {
+		raw.CancelRead(quic.StreamErrorCode(http3.ErrCodeRequestCanceled))
+		raw.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestCanceled))
+	}
+	stop := context.AfterFunc(ctx, giveUp)
+	response, err := h.ask(raw, service)
+	if !stop() {
+		return nil, context.Cause(ctx)
+	}
+	if err != nil {
+		giveUp()
+		return nil, err
+	}
+	if response.StatusCode != http.StatusOK {
+		err := refused(response)
+		giveUp()
+		return nil, err
+	}
+	return &quicStream{raw: raw, local: h.conn.LocalAddr(), remote: h.conn.RemoteAddr()}, nil
+}
+
+func (h *http3Carrier) ask(raw *http3.RequestStream, service string) (*http.Response, error) {
+	// The request's own context must outlive the opening.
+	if err := raw.SendRequestHeader(connectRequest(context.Background(), service)); err != nil {
+		return nil, err
+	}
+	return raw.ReadResponse()
+}
+
+func (h *http3Carrier) close() {
+	_ = h.conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "")
+}
+
+func (h *http3Carrier) closeSocket() {
+	_ = h.transport.Close()
+	_ = h.udp.Close()
+}

@@ -1,0 +1,157 @@
+package session
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"github.com/keyholed/keyhole/protocol/identity"
+)
+
+const (
+	// quicIdle is how long a QUIC peer may be silent. The client sends
+	// something at least every quicKeepAlive; a peer that vanished costs 80 KiB
+	// until this has passed.
+	quicIdle      = time.Minute
+	quicKeepAlive = 25 * time.Second // NATs forget a UDP flow after 30 s and more (RFC 4787 §4.3)
+
+	// Windows bound what a peer can make us buffer: one stream, one session.
+	// 1 MiB fills 100 Mbit/s over 80 ms; the library's 6 and 15 MB would let 20
+	// peers take a small board's memory.
+	quicStreamWindow  = 1 << 20
+	quicSessionWindow = 2 << 20
+
+	// A peer needs one control stream and two of QPACK (RFC 9114 §6.2).
+	quicUniStreams = 8
+)
+
+func quicConfig(handshake time.Duration) *quic.Config {
+	return &quic.Config{
+		HandshakeIdleTimeout:       handshake / 2, // quic-go gives twice this to the whole handshake
+		MaxIdleTimeout:             quicIdle,
+		MaxStreamReceiveWindow:     quicStreamWindow,
+		MaxConnectionReceiveWindow: quicSessionWindow,
+		MaxIncomingStreams:         maxStreams,
+		MaxIncomingUniStreams:      quicUniStreams,
+		Allow0RTT:                  false, // a replayed CONNECT is not harmless
+	}
+}
+
+// A quicVisitor travels in the context of a QUIC connection.
+type quicVisitor struct {
+	visitor
+	session *Session // set before HTTP/3 begins
+}
+
+func (s *Server) newHTTP3() *http3.Server {
+	return &http3.Server{
+		Handler:        http.HandlerFunc(s.serve),
+		MaxHeaderBytes: maxHeaderBytes,
+		IdleTimeout:    s.limits.Idle,
+		Logger:         s.log,
+		ConnContext: func(ctx context.Context, c *quic.Conn) context.Context {
+			v, _ := c.Context().Value(visitorKey).(*quicVisitor)
+			return withSession(ctx, v.session)
+		},
+	}
+}
+
+// ServeQUIC accepts sessions from a UDP socket until Shutdown or Close, then
+// returns nil. It owns the socket from now on and closes it; the socket goes to
+// QUIC as it is, because a wrapper would lose segmentation offload and with it
+// half the speed.
+func (s *Server) ServeQUIC(udp *net.UDPConn) error {
+	t := &quic.Transport{
+		Conn:                udp,
+		VerifySourceAddress: func(net.Addr) bool { return s.door.busyQUIC() },
+		ConnContext:         s.knock,
+	}
+	defer func() {
+		_ = t.Close() // the sessions are closed, each by itself; nothing can be lost
+		_ = udp.Close()
+	}()
+	l, err := t.Listen(s.quic, quicConfig(s.limits.Handshake))
+	if err != nil {
+		return err
+	}
+	if !s.begin(l) {
+		return l.Close()
+	}
+	defer s.ended(l)
+	for {
+		conn, err := l.Accept(s.ctx)
+		if err == nil {
+			s.greetQUIC(conn)
+			continue
+		}
+		s.quicSessions.Wait()
+		if s.isClosing() {
+			return nil
+		}
+		return err
+	}
+}
+
+var errNoRoom = errors.New("too many unfinished handshakes")
+
+// knock runs for each first packet, before the handshake.
+func (s *Server) knock(ctx context.Context, from *quic.ClientInfo) (context.Context, error) {
+	v := &quicVisitor{visitor: visitor{from: sourceOf(addrPort(from.RemoteAddr))}}
+	if !s.door.enter(&v.visitor) {
+		return nil, errNoRoom
+	}
+	// The context ends with the connection or its failed handshake.
+	context.AfterFunc(ctx, func() { s.door.leave(&v.visitor) })
+	return context.WithValue(ctx, visitorKey, v), nil
+}
+
+// greetQUIC takes a connection whose handshake is done.
+func (s *Server) greetQUIC(conn *quic.Conn) {
+	v, ok := conn.Context().Value(visitorKey).(*quicVisitor)
+	if !ok {
+		return // every connection came through knock
+	}
+	s.door.leave(&v.visitor)
+	session, err := s.quicSession(conn)
+	if err != nil {
+		s.log.Info("session refused", "path", string(PathQUIC), "remote", conn.RemoteAddr().String(), "error", err)
+		_ = conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeExcessiveLoad), err.Error())
+		return
+	}
+	v.session = session
+	context.AfterFunc(conn.Context(), session.finish)
+	s.quicSessions.Go(func() {
+		if err := s.h3.ServeQUICConn(conn); err != nil {
+			s.log.Debug("session ended", "peer", session.info.Peer.Short(), "error", err)
+		}
+		session.hangUp()
+	})
+}
+
+func (s *Server) quicSession(conn *quic.Conn) (*Session, error) {
+	state := conn.ConnectionState().TLS
+	peer, err := identity.PeerOf(state)
+	if err != nil {
+		return nil, err // VerifyConnection has let it pass: cannot be
+	}
+	hangUp := func() { _ = conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "") }
+	session := &Session{
+		server: s,
+		cut:    hangUp, // QUIC drops what was not sent in any case
+		hangUp: hangUp,
+		state:  func() tls.ConnectionState { return conn.ConnectionState().TLS },
+		done:   make(chan struct{}),
+		info: Info{
+			Peer: peer, Path: PathQUIC, Protocol: http3.NextProtoH3,
+			Local: addrPort(conn.LocalAddr()), Remote: addrPort(conn.RemoteAddr()),
+			Since: time.Now(), Resumed: state.DidResume,
+		},
+	}
+	return session, s.register.add(session, s.config.Known)
+}

@@ -1,0 +1,165 @@
+package session
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"os"
+	"time"
+
+	"github.com/keyholed/keyhole/internal/readiness"
+	"github.com/keyholed/keyhole/protocol/identity"
+)
+
+// keepAlive finds peers that vanished without a word within a minute.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
+
+// acceptPause is how long accepting rests when the system is out of
+// descriptors or memory.
+const acceptPause = 50 * time.Millisecond
+
+// ServeTCP accepts sessions from l until Shutdown or Close, then returns nil. It
+// closes l. Several listeners may be served at once.
+func (s *Server) ServeTCP(l net.Listener) error {
+	if !s.begin(l) {
+		return l.Close()
+	}
+	defer s.ended(l)
+	for {
+		tcp, err := l.Accept()
+		if err == nil {
+			s.welcome(tcp)
+			continue
+		}
+		if s.isClosing() {
+			return nil
+		}
+		if temporary, ok := err.(interface{ Temporary() bool }); !ok || !temporary.Temporary() {
+			_ = l.Close() // the first error is the one to tell
+			return err
+		}
+		s.log.Warn("accepting pauses", "address", l.Addr().String(), "error", err)
+		select {
+		case <-time.After(acceptPause):
+		case <-s.ctx.Done():
+		}
+	}
+}
+
+func (s *Server) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
+// welcome counts a new connection and starts its handshake.
+func (s *Server) welcome(tcp net.Conn) {
+	if c, ok := tcp.(*net.TCPConn); ok {
+		_ = c.SetKeepAliveConfig(keepAlive) // a peer that is gone already is found by the handshake
+	}
+	l, over, gate := newLink(tcp)
+	v := &visitor{from: sourceOf(addrPort(tcp.RemoteAddr())), cut: l.cut}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing || !s.door.enter(v) {
+		l.cut()
+		return
+	}
+	s.work.Go(func() { s.greet(v, l, over, gate) })
+}
+
+// greet brings a connection from its first byte to net/http. Its goroutine ends
+// there: a handshake needs a deep stack, and an idle session shall not keep it.
+func (s *Server) greet(v *visitor, l *link, over net.Conn, gate *readiness.Gate) {
+	conn := tls.Server(over, s.tcp)
+	err := s.shake(conn, l)
+	if !s.door.leave(v) || err != nil {
+		s.log.Debug("handshake refused", "remote", l.RemoteAddr().String(), "error", err)
+		_ = conn.Close() // an alert has told what can be told
+		return
+	}
+	session, err := s.tcpSession(conn, l, gate)
+	switch {
+	case errors.Is(err, errFull):
+		s.log.Info("session refused", "peer", session.info.Peer.Short(), "remote", session.info.Remote.String(), "error", err)
+		s.refuse(conn, l)
+	case err != nil || !session.waitFirst(l, s.limits.Idle) || !s.toWeb.give(conn, session):
+		_ = conn.Close()
+	}
+}
+
+func (s *Server) shake(conn *tls.Conn, l *link) error {
+	if err := l.SetDeadline(time.Now().Add(s.limits.Handshake)); err != nil {
+		return err
+	}
+	l.shaking = true
+	err := conn.Handshake()
+	l.shaking = false
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	return errors.Join(err, l.SetDeadline(time.Time{}))
+}
+
+func (s *Server) tcpSession(conn *tls.Conn, l *link, gate *readiness.Gate) (*Session, error) {
+	state := conn.ConnectionState()
+	peer, err := identity.PeerOf(state)
+	if err != nil {
+		return nil, err // VerifyConnection has let it pass: cannot be
+	}
+	protocol := state.NegotiatedProtocol
+	if protocol == "" {
+		protocol = "http/1.1"
+	}
+	session := &Session{
+		server: s,
+		cut:    l.cut,
+		hangUp: func() { _ = conn.Close() },
+		state:  conn.ConnectionState,
+		done:   make(chan struct{}),
+		info: Info{
+			Peer: peer, Path: PathTCP, Protocol: protocol,
+			Local: addrPort(l.LocalAddr()), Remote: addrPort(l.RemoteAddr()),
+			Since: time.Now(), Resumed: state.DidResume,
+		},
+	}
+	if gate != nil {
+		session.ready = gate.Over(conn)
+	}
+	// From here on Close, by whomever, takes the session off the books.
+	l.whenClosed(session.finish)
+	return session, s.register.add(session, s.config.Known)
+}
+
+// waitFirst waits for the first byte of the first request of an HTTP/1.1
+// session. A client keeps such sessions warm for its next tunnel; until then
+// they cost neither net/http's buffers nor its header time-out.
+func (s *Session) waitFirst(l *link, limit time.Duration) bool {
+	if s.ready == nil || s.info.Protocol != "http/1.1" {
+		return true
+	}
+	if err := l.SetReadDeadline(time.Now().Add(limit)); err != nil {
+		return false
+	}
+	if err := s.ready.WaitRead(); err != nil {
+		return false
+	}
+	return l.SetReadDeadline(time.Time{}) == nil
+}
+
+// refuse tells the peer in a proper response, where not too many are being told.
+func (s *Server) refuse(conn *tls.Conn, l *link) {
+	if s.refusing.Add(1) > maxRefusals {
+		s.refusing.Add(-1)
+		l.cut()
+		return
+	}
+	over := time.AfterFunc(refusalTimeout, l.cut)
+	l.whenClosed(func() {
+		over.Stop()
+		s.refusing.Add(-1)
+	})
+	if !s.toRefuse.give(conn, nil) {
+		_ = conn.Close()
+	}
+}
