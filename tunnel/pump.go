@@ -137,10 +137,10 @@ func (t *run) supervise(ctx context.Context) {
 			t.flowEnded(o)
 		case <-done:
 			done = nil
-			t.end(WhyCut, context.Cause(ctx), true)
+			t.strike(WhyCut, context.Cause(ctx), true)
 		case <-tick.C:
 			if why := watched.check(); why != "" {
-				t.end(why, nil, why == WhyStalled)
+				t.strike(why, nil, why == WhyStalled)
 			}
 		}
 	}
@@ -174,6 +174,15 @@ func (t *run) note(why Why, err error, first bool) {
 	if t.why == "" || first && !t.over {
 		t.why, t.err = why, err
 	}
+}
+
+// strike ends a tunnel from our side. That one direction had already ended in
+// order is not why.
+func (t *run) strike(why Why, err error, abruptly bool) {
+	if !t.over {
+		t.why = ""
+	}
+	t.end(why, err, abruptly)
 }
 
 // end closes both sides, once. With abruptly neither side is told that this was
