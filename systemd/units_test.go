@@ -1,0 +1,127 @@
+package systemd
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// maxExposure is ten times the figure that `systemd-analyze security` may give:
+// 1.3. Services of this kind without a sandbox have 9.6.
+const maxExposure = "13"
+
+func unitText(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// analyze finds systemd-analyze. Root is expected to have installed it.
+func analyze(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("systemd-analyze")
+	if err != nil && os.Getuid() != 0 {
+		t.Skip("systemd-analyze is not installed (Debian package systemd)")
+	}
+	if err != nil {
+		t.Fatal("install the Debian package systemd, or run make packages: ", err)
+	}
+	return path
+}
+
+func TestSandboxStaysTight(t *testing.T) {
+	tool, root := analyze(t), t.TempDir()
+	units := filepath.Join(root, "lib/systemd/system")
+	if err := os.MkdirAll(units, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(units, "keyholed.service"), []byte(unitText(t, "keyholed.service")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(tool, "security", "--offline=true", "--root="+root, "--threshold="+maxExposure, "--no-pager", "keyholed.service").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "Overall exposure level for keyholed.service") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// setting returns the values of all lines KEY=VALUE of a unit.
+func setting(text, key string) []string {
+	var values []string
+	for _, m := range regexp.MustCompile(`(?m)^`+key+`=(.*)$`).FindAllStringSubmatch(text, -1) {
+		values = append(values, m[1])
+	}
+	return values
+}
+
+// A daemon that hangs right after it spoke to the watchdog is missed after
+// WatchdogSec, killed after TimeoutAbortSec at the latest, and started again
+// after RestartSec: together within 40 s, with time to start.
+func TestBackWithinFortySeconds(t *testing.T) {
+	text := unitText(t, "keyholed.service")
+	want := map[string]string{
+		"WatchdogSec": "30", "TimeoutAbortSec": "5", "RestartSec": "1", "Restart": "always",
+		"StartLimitIntervalSec": "0", "Type": "notify",
+	}
+	for key, value := range want {
+		if got := setting(text, key); len(got) != 1 || got[0] != value {
+			t.Errorf("%s = %q, want %q", key, got, value)
+		}
+	}
+}
+
+func TestUnitsFitTheDaemon(t *testing.T) {
+	service, socket := unitText(t, "keyholed.service"), unitText(t, "keyholed.socket")
+	allowed := strings.Join(setting(service, "SocketBindAllow"), " ")
+	if allowed != "tcp:7443 udp:7443 udp:5353" {
+		t.Errorf("SocketBindAllow: %s", allowed)
+	}
+	if got := setting(socket, "ListenStream")[0] + setting(socket, "ListenDatagram")[0]; got != "74437443" {
+		t.Errorf("the socket unit listens on %s", got)
+	}
+	if families := setting(service, "RestrictAddressFamilies")[0]; !strings.Contains(families, "AF_NETLINK") {
+		t.Errorf("without netlink no network change is seen: %s", families)
+	}
+	for _, key := range []string{"StateDirectory", "RuntimeDirectory", "ConfigurationDirectory", "User", "Group"} {
+		if got := setting(service, key); len(got) != 1 || got[0] != "keyhole" {
+			t.Errorf("%s = %q, want keyhole", key, got)
+		}
+	}
+	if user := "\nu keyhole "; !strings.Contains(unitText(t, "keyhole.sysusers"), user) {
+		t.Error("no line makes the user keyhole")
+	}
+}
+
+// Every hardening line is explained by a comment above its group.
+func TestEveryLineIsExplained(t *testing.T) {
+	explained := false
+	for i, line := range strings.Split(unitText(t, "keyholed.service"), "\n") {
+		switch {
+		case strings.HasPrefix(line, "# --- "):
+			explained = false
+		case strings.HasPrefix(line, "#"):
+			explained = true
+		case line == "" || strings.HasPrefix(line, "["):
+			explained = strings.HasPrefix(line, "[") && line != "[Service]"
+		}
+		if strings.Contains(line, "=") && !strings.HasPrefix(line, "#") && !explained && i > sandboxBegins(t) {
+			t.Errorf("line %d stands without a word: %s", i+1, line)
+		}
+	}
+}
+
+func sandboxBegins(t *testing.T) int {
+	t.Helper()
+	for i, line := range strings.Split(unitText(t, "keyholed.service"), "\n") {
+		if strings.HasPrefix(line, "# --- ") {
+			return i
+		}
+	}
+	t.Fatal("no section of the sandbox found")
+	return 0
+}
