@@ -1,0 +1,74 @@
+package acl
+
+// Reasons that are the same for everybody.
+const (
+	whyHello    = "anybody may"
+	whyKind     = "this kind of principal is not accepted"
+	whyStranger = "not paired"
+	whyAction   = "no such action"
+	whyGrant    = "granted by name"
+	whyRoleGone = "the user's role is not configured"
+)
+
+// decide is the whole policy: a pure function of list, roles, request and, only
+// where somebody's permission is limited in time, the clock. Default is no.
+func (l *list) decide(roles map[string]*role, clock func() Clock, p Principal, action Action, service Service) Decision {
+	if action == ActionHello {
+		return Decision{Allow: true, Why: whyHello}
+	}
+	if action.bit() == 0 {
+		return Decision{Why: whyAction}
+	}
+	if p.Kind != KindKey {
+		return Decision{Why: whyKind}
+	}
+	u := l.byKey[p.Fingerprint]
+	if u == nil {
+		return Decision{Why: whyStranger}
+	}
+	d := Decision{User: u.Name, Role: u.Role}
+	if why := u.refusesBy(clock); why != "" {
+		d.Why = why
+		return d
+	}
+	granted, whyNot := u.granted(clock, action, service)
+	if granted {
+		d.Allow, d.Why = true, whyGrant
+		return d
+	}
+	if r := roles[u.Role]; r != nil {
+		d.Allow, d.Why = r.decide(action, service)
+	} else {
+		d.Why = whyRoleGone
+	}
+	if !d.Allow && whyNot != "" {
+		d.Why = whyNot // "ended" says more than "a guest may not"
+	}
+	return d
+}
+
+// granted looks for a grant by name. Without one it is false and "".
+func (u *User) granted(clock func() Clock, action Action, service Service) (bool, string) {
+	if action != ActionTunnel {
+		return false, ""
+	}
+	why := ""
+	for i := range u.Grants {
+		g := &u.Grants[i]
+		if g.Service != service.Name {
+			continue
+		}
+		if why = g.refusesBy(clock); why == "" {
+			return true, ""
+		}
+	}
+	return false, why
+}
+
+// refusesBy asks for the time only when it matters.
+func (l *Limits) refusesBy(clock func() Clock) string {
+	if l.Always() {
+		return ""
+	}
+	return l.refuses(clock())
+}

@@ -1,0 +1,68 @@
+package acl
+
+import (
+	"errors"
+	"time"
+)
+
+// Events that peers can cause are bounded, or they could wear out the flash and
+// push the past out of the log: floodBurst at once, then floodRate a second.
+// How many were left out is in the next line that is written.
+const (
+	floodBurst = 2000 // 1,000 sessions that begin and end
+	floodRate  = 2.0  // a second; 40 MB a day at worst
+)
+
+// flood is a token bucket on the monotonic clock.
+type flood struct {
+	spent  float64
+	last   time.Time
+	missed uint64
+}
+
+func (f *flood) take(now time.Time) bool {
+	if !f.last.IsZero() {
+		f.spent = max(0, f.spent-now.Sub(f.last).Seconds()*floodRate)
+	}
+	f.last = now
+	if f.spent+1 > floodBurst {
+		f.missed++
+		return false
+	}
+	f.spent++
+	return true
+}
+
+// ErrWhat means that an event is of a kind that only a change of the list makes.
+var ErrWhat = errors.New("not a kind of event that can be recorded")
+
+// Record adds an event to the audit log. It is in the file when Record returns,
+// but not synced: a power cut may take the last half minute of sessions and
+// tunnels; nothing else does. Too many at once are counted, not written.
+func (s *Store) Record(e Event) error {
+	switch e.What {
+	case WhatSessionStarted, WhatSessionEnded, WhatTunnelEnded, WhatPairingFailed, WhatSettings:
+	default:
+		return ErrWhat
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.changeable(); err != nil {
+		return err
+	}
+	if !s.flood.take(time.Now()) {
+		return nil
+	}
+	entry := &Entry{Event: e, Missed: s.flood.missed}
+	s.stamp(entry)
+	l := s.current.Load()
+	// What an owner set is rare and worth a sync.
+	if err := s.audit.append(entry, l.position, e.What == WhatSettings); err != nil {
+		return err
+	}
+	s.flood.missed = 0
+	if err := s.audit.prune(l); err != nil {
+		s.log.Warn("old segments of the audit log stay", "error", err)
+	}
+	return nil
+}
