@@ -3,6 +3,7 @@ package acl
 import (
 	"fmt"
 
+	"github.com/keyholed/keyhole/internal/names"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
 
@@ -74,8 +75,8 @@ func freeName(l *list, wanted string, user uint64) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if other := l.byName[fold(name)]; other != nil && other.ID != user {
-		taken := func(s string) bool { return l.byName[fold(s)] != nil }
+	if other := l.byName[names.Fold(name)]; other != nil && other.ID != user {
+		taken := func(s string) bool { return l.byName[names.Fold(s)] != nil }
 		return "", &NameTakenError{Name: name, Suggestion: suggest(name, taken)}
 	}
 	return name, nil

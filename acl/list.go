@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyholed/keyhole/internal/names"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
 
@@ -62,7 +63,7 @@ func (l *list) add(u *User, sequence uint64) error {
 	if err := u.check(); err != nil {
 		return err
 	}
-	if l.users[u.ID].User != nil || l.byName[fold(u.Name)] != nil {
+	if l.users[u.ID].User != nil || l.byName[names.Fold(u.Name)] != nil {
 		return fmt.Errorf("user %d is there twice", u.ID)
 	}
 	for _, k := range u.Keys {
@@ -77,7 +78,7 @@ func (l *list) add(u *User, sequence uint64) error {
 	}
 	l.users[u.ID] = entryOf{u, sequence, len(plain)}
 	l.bytes += len(plain)
-	l.byName[fold(u.Name)] = u
+	l.byName[names.Fold(u.Name)] = u
 	l.nextID = max(l.nextID, u.ID+1)
 	return nil
 }
@@ -89,7 +90,7 @@ func (l *list) drop(id uint64) {
 	}
 	l.bytes -= l.users[id].bytes
 	delete(l.users, id)
-	delete(l.byName, fold(old.Name))
+	delete(l.byName, names.Fold(old.Name))
 	for _, k := range old.Keys {
 		delete(l.byKey, k.Fingerprint)
 	}
@@ -131,7 +132,7 @@ func (l *list) owners() int {
 // find returns the user with that name, or the one who has the key whose
 // fingerprint or unique prefix of it (at least 8 digits) that is.
 func (l *list) find(who string) (*User, *Key, error) {
-	if u := l.byName[fold(who)]; u != nil {
+	if u := l.byName[names.Fold(who)]; u != nil {
 		return u, nil, nil
 	}
 	hexed := strings.ToLower(strings.ReplaceAll(who, ":", ""))

@@ -58,10 +58,10 @@ func (s *Store) first(keyPath string) error {
 	if s.readOnly != nil {
 		return fmt.Errorf("%w: no access list yet, and none can be made: %w", ErrReadOnly, s.readOnly)
 	}
-	if err := s.audit.erase(); err != nil {
+	if err := durable.MkdirAll(s.audit.dir, 0o700); err != nil {
 		return err
 	}
-	if err := durable.MkdirAll(s.audit.dir, 0o700); err != nil {
+	if err := s.audit.erase(); err != nil {
 		return err
 	}
 	key := make([]byte, storeKeyBytes)

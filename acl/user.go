@@ -75,7 +75,7 @@ func (u *User) check() error {
 		return ErrRole
 	}
 	if name, err := CheckName(u.Name); err != nil || name != u.Name {
-		return &NameError{"not as it was checked"}
+		return &NameError{Why: "not as it was checked"}
 	}
 	if len(u.Keys) == 0 || len(u.Keys) > MaxKeys || len(u.Grants) > MaxGrants {
 		return ErrTooMany
@@ -86,7 +86,7 @@ func (u *User) check() error {
 		}
 		if k.Name != "" {
 			if name, err := CheckName(k.Name); err != nil || name != k.Name {
-				return &NameError{"not as it was checked"}
+				return &NameError{Why: "not as it was checked"}
 			}
 		}
 	}

@@ -1,6 +1,10 @@
 package pairing
 
-import "time"
+import (
+	"time"
+
+	"github.com/keyholed/keyhole/internal/names"
+)
 
 // Durations run on the monotonic clock.
 const (
@@ -51,11 +55,7 @@ const (
 // Sizes.
 const (
 	// MaxNameRunes bounds names of users and keys.
-	MaxNameRunes = 64
-
-	// maxNameBytes is checked before a name is decoded: 64 characters of at most
-	// 4 bytes, each with some combining marks not yet composed.
-	maxNameBytes = 4 * 4 * MaxNameRunes
+	MaxNameRunes = names.MaxRunes
 
 	// NonceBytes is the size of each side's nonce: as many as the hash has, so
 	// that a commitment hides it whole.

@@ -1,13 +1,11 @@
 package pairing
 
 import (
-	"errors"
-	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
-	"golang.org/x/text/unicode/norm"
+	"github.com/keyholed/keyhole/internal/names"
 )
 
 // CleanName returns a name of a user or a key in composed form (NFC), or says
@@ -15,27 +13,7 @@ import (
 // either end. Control and bidirectional characters, line separators and all other invisible
 // ones are not printable; of spaces only U+0020 is.
 func CleanName(s string) (string, error) {
-	if len(s) > maxNameBytes {
-		return "", fmt.Errorf("longer than %d characters", MaxNameRunes)
-	}
-	if !utf8.ValidString(s) {
-		return "", errors.New("not valid UTF-8")
-	}
-	s = norm.NFC.String(s)
-	for _, r := range s {
-		if !unicode.IsPrint(r) {
-			return "", fmt.Errorf("contains the unprintable character %U", r)
-		}
-	}
-	switch n := utf8.RuneCountInString(s); {
-	case n == 0:
-		return "", errors.New("empty")
-	case n > MaxNameRunes:
-		return "", fmt.Errorf("longer than %d characters", MaxNameRunes)
-	case strings.TrimSpace(s) != s:
-		return "", errors.New("begins or ends with a space")
-	}
-	return s, nil
+	return names.Check(s)
 }
 
 // maxShownRunes is what a small display and one line of a status can carry.

@@ -65,7 +65,7 @@ var doors = map[string]string{
 	"golang.org/x/image":              "hal",
 	"golang.org/x/term":               "cmd/keyhole",
 	"rsc.io/qr":                       "hal",
-	"golang.org/x/text":               "acl",
+	"golang.org/x/text":               "internal/names",
 	"golang.org/x/net":                "discovery",
 	"periph.io":                       "hal/gpio",
 	"github.com/bluenviron/gortsplib": "(tests only)",
