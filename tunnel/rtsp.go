@@ -106,6 +106,13 @@ func (d *dialogue) flushLocked() error {
 	}
 }
 
+// waiting says whether an answer waits for its turn.
+func (d *dialogue) waiting() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.refusals) > 0
+}
+
 // stand notes whether the service's bytes stand between two messages, and
 // whether an answer is due there.
 func (d *dialogue) stand(between bool) (due bool) {
@@ -220,8 +227,13 @@ func (w *rtspDown) pass(f *flow, p []byte) error {
 	if w.unseen() {
 		return f.write(p)
 	}
-	kept := 0
-	for at := 0; at < len(p); {
+	kept, at := 0, 0
+	if !w.d.waiting() {
+		// The fast path of a stream that plays. An answer that comes to wait
+		// meanwhile has its place after p.
+		at = w.scan.frames(p)
+	}
+	for at < len(p) {
 		x, err := w.scan.step(p[at:])
 		if err != nil {
 			w.lost = true

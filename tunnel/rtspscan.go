@@ -60,6 +60,26 @@ func (s *rtspScanner) step(p []byte) (piece, error) {
 	return s.stepHeader(p)
 }
 
+// frames takes what a body or frames make up at the start of p, without looking
+// into them, and returns how many bytes that is. step does the same, piece by
+// piece; this is for the dozens of frames in each buffer of a playing stream.
+func (s *rtspScanner) frames(p []byte) int {
+	if len(s.held) > 0 {
+		return 0
+	}
+	at := 0
+	for {
+		n := int(min(s.skip, int64(len(p)-at)))
+		s.skip -= int64(n)
+		at += n
+		if len(p)-at < frameHeader || p[at] != '$' {
+			return at
+		}
+		s.skip = int64(p[at+2])<<8 | int64(p[at+3])
+		at += frameHeader
+	}
+}
+
 func (s *rtspScanner) stepFrame(p []byte) piece {
 	n := min(frameHeader-len(s.held), len(p))
 	head := p[:n]
