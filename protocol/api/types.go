@@ -73,6 +73,9 @@ type Service struct {
 	Name string `json:"name"`
 	Type string `json:"type" doc:"rtsp, http, ssh or tcp"`
 	Port int    `json:"port" doc:"the usual port of that type, a wish for the local one"`
+
+	// Allowed tells before trying what CONNECT would say.
+	Allowed bool `json:"allowed" doc:"whether the asker may connect"`
 }
 
 // Me tells who the asker is to the device: GET /v1/me.

@@ -1,0 +1,279 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"image"
+	_ "image/png" // the daemon sends the display as PNG
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/keyholed/keyhole/daemon/control"
+	"github.com/keyholed/keyhole/internal/durable"
+	"github.com/keyholed/keyhole/protocol/api"
+	"github.com/keyholed/keyhole/protocol/identity"
+)
+
+// The commands in this file ask the running daemon. ctx has no deadline: the
+// control client has its own.
+var ctx = context.Background()
+
+func (c *call) printJSON(v any) error {
+	e := json.NewEncoder(c.stdout)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+func status(c *call) error {
+	c.flags.BoolVar(&c.json, "json", false, "")
+	if err := c.parse(0, 0); err != nil {
+		return err
+	}
+	s, err := c.daemon().Status(ctx)
+	if err != nil {
+		return err
+	}
+	if c.json {
+		return c.printJSON(s)
+	}
+	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+	row := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
+	row("name", "%s (%s)", s.Name, s.Product)
+	row("id", "%s", s.ID)
+	row("listening", "%s, TCP and UDP", strings.Join(s.Listen, ", "))
+	row("pairing", "%s", pairingWords(s.Pairing))
+	row("basestation", "%s", s.Basestation.State)
+	row("users", "%d", s.Users)
+	row("sessions", "%d", s.Sessions)
+	row("tunnels", "%d", s.Tunnels)
+	row("clock", "%s", s.Clock.State)
+	if s.Board != nil {
+		row("board", "%s, light %s", s.Board.Profile, s.Board.Light)
+		if s.Board.Web != "" {
+			row("front panel", "%s", s.Board.Web)
+		}
+	}
+	row("up", "%v", time.Duration(s.Uptime)*time.Second)
+	row("version", "%s", s.Version)
+	for _, warning := range s.Warnings {
+		row("warning", "%s", warning)
+	}
+	return w.Flush()
+}
+
+func pairingWords(p control.Pairing) string {
+	switch {
+	case !p.Open:
+		return "closed"
+	case p.Asking != nil:
+		return fmt.Sprintf("%q asks, its digits must be %s %s: press, or `keyholed pair accept`", p.Asking.Name, p.Asking.Check[:3], p.Asking.Check[3:])
+	}
+	return fmt.Sprintf("open for %d s (%s)", p.SecondsLeft, strings.Join(p.Modes, ", "))
+}
+
+func pair(c *call) error {
+	if err := c.parse(1, 2); err != nil {
+		return err
+	}
+	order := control.PairingOrder{Do: c.args[0]}
+	switch {
+	case order.Do != "open" && order.Do != "accept" && order.Do != "close":
+		return usagef("pair wants open, accept or close")
+	case len(c.args) == 2 && order.Do != "accept":
+		return usagef("only accept takes a fingerprint")
+	case len(c.args) == 2:
+		f, err := identity.ParseFingerprint(c.args[1])
+		if err != nil {
+			return usagef("%v", err)
+		}
+		order.Fingerprint = f
+	}
+	var now control.Pairing
+	if err := c.daemon().Post(ctx, control.PairingRoute, order, &now); err != nil {
+		return err
+	}
+	said := "pairing is " + pairingWords(now)
+	if order.Do == "accept" {
+		said = "accepted"
+	}
+	_, err := fmt.Fprintln(c.stdout, said)
+	return err
+}
+
+func press(c *call) error {
+	hold := c.flags.Duration("hold", 0, "")
+	if err := c.parse(1, 1); err != nil {
+		return err
+	}
+	var did control.Pressed
+	order := control.Press{Button: c.args[0], HoldMillis: hold.Milliseconds()}
+	if err := c.daemon().Post(ctx, control.PressRoute, order, &did); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(c.stdout, did.Did)
+	return err
+}
+
+func display(c *call) error {
+	file := c.flags.String("png", "", "")
+	if err := c.parse(0, 0); err != nil {
+		return err
+	}
+	data, err := c.daemon().GetBytes(ctx, control.DisplayRoute)
+	if err != nil {
+		return err
+	}
+	if *file != "" {
+		return durable.WriteFile(*file, data, 0o644)
+	}
+	picture, _, err := image.Decode(strings.NewReader(string(data)))
+	if err != nil {
+		return err
+	}
+	return drawBlocks(c, picture)
+}
+
+// drawBlocks shows a picture of squares in a terminal, two rows of squares a
+// line.
+func drawBlocks(c *call, p image.Image) error {
+	const columns = 128
+	step := p.Bounds().Dx() / columns
+	if step == 0 {
+		return fmt.Errorf("the display is too small")
+	}
+	lit := func(x, y int) bool {
+		r, _, _, _ := p.At(x*step, y*step).RGBA()
+		return r > 0x7fff
+	}
+	var out strings.Builder
+	for y := 0; y < p.Bounds().Dy()/step; y += 2 {
+		var line strings.Builder
+		for x := range columns {
+			line.WriteString(map[[2]bool]string{{false, false}: " ", {true, false}: "▀", {false, true}: "▄", {true, true}: "█"}[[2]bool{lit(x, y), lit(x, y+1)}])
+		}
+		out.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	}
+	_, err := fmt.Fprint(c.stdout, out.String())
+	return err
+}
+
+func users(c *call) error {
+	c.flags.BoolVar(&c.json, "json", false, "")
+	if err := c.parse(0, 0); err != nil {
+		return err
+	}
+	var list api.Users
+	if err := c.daemon().Get(ctx, control.UsersRoute, &list); err != nil {
+		return err
+	}
+	if c.json {
+		return c.printJSON(list)
+	}
+	if len(list.Users) == 0 {
+		fmt.Fprintln(c.stderr, "nobody may enter yet: press the pair button, then run `keyhole pair` on a laptop in the same network")
+		return nil
+	}
+	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "USER\tROLE\tNOW\tKEY\tFINGERPRINT")
+	for _, u := range list.Users {
+		now := "-"
+		if u.Online {
+			now = "connected"
+		}
+		for _, k := range u.Keys {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", u.Name, u.Role, now, k.Name, k.Fingerprint.Short())
+		}
+	}
+	return w.Flush()
+}
+
+func revoke(c *call) error {
+	if err := c.parse(1, 1); err != nil {
+		return err
+	}
+	var done api.Revoked
+	if err := c.daemon().Post(ctx, control.RevokeRoute, control.Revoke{Who: c.args[0]}, &done); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(c.stdout, "revoked %s: %d keys may no longer enter, %d sessions ended\n", done.User, len(done.Keys), done.SessionsClosed)
+	return err
+}
+
+func audit(c *call) error {
+	c.flags.BoolVar(&c.json, "json", false, "")
+	verify := c.flags.Bool("verify", false, "")
+	if err := c.parse(0, 0); err != nil {
+		return err
+	}
+	if *verify {
+		return c.verify()
+	}
+	for after := uint64(0); ; {
+		var page api.Audit
+		if err := c.daemon().Get(ctx, fmt.Sprintf("%s?after=%d&limit=1000", control.AuditRoute, after), &page); err != nil {
+			return err
+		}
+		for _, line := range page.Entries {
+			if err := c.printEntry(line); err != nil {
+				return err
+			}
+		}
+		if after = page.Next; after == 0 {
+			return nil
+		}
+	}
+}
+
+func (c *call) printEntry(line json.RawMessage) error {
+	if c.json {
+		_, err := fmt.Fprintf(c.stdout, "%s\n", line)
+		return err
+	}
+	var e struct {
+		N       uint64    `json:"n"`
+		Time    time.Time `json:"time"`
+		What    string    `json:"what"`
+		User    string    `json:"user"`
+		Role    string    `json:"role"`
+		Service string    `json:"service"`
+		Source  string    `json:"source"`
+		Why     string    `json:"why"`
+		By      struct {
+			User string `json:"user"`
+			Via  string `json:"via"`
+		} `json:"by"`
+	}
+	if err := json.Unmarshal(line, &e); err != nil {
+		return err
+	}
+	words := []string{}
+	for _, part := range [][2]string{{"", e.User}, {"as ", e.Role}, {"service ", e.Service}, {"from ", e.Source}, {"by ", e.By.User}, {"via ", e.By.Via}, {"", e.Why}} {
+		if part[1] != "" {
+			words = append(words, part[0]+part[1])
+		}
+	}
+	_, err := fmt.Fprintf(c.stdout, "%6d  %s  %-16s %s\n", e.N, e.Time.Local().Format(time.DateTime), e.What, strings.Join(words, ", "))
+	return err
+}
+
+func (c *call) verify() error {
+	var v control.AuditVerdict
+	if err := c.daemon().Get(ctx, control.VerifyRoute, &v); err != nil {
+		return err
+	}
+	if c.json {
+		if err := c.printJSON(v); err != nil {
+			return err
+		}
+	}
+	if !v.Whole {
+		return fmt.Errorf("the log was changed or damaged: %s", v.Why)
+	}
+	if !c.json {
+		_, err := fmt.Fprintf(c.stdout, "the log is whole: %d lines, chain and signatures hold\n", v.Entries)
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,68 @@
+package daemon
+
+import (
+	"time"
+
+	"github.com/keyholed/keyhole/hal"
+	"github.com/keyholed/keyhole/pairing"
+)
+
+// supportHold is the press that asks for support, on boards with a support
+// button (SECURITY: 1-3 s).
+const (
+	supportHoldMin = 1 * time.Second
+	supportHoldMax = 3 * time.Second
+	liftHold       = 10 * time.Second // of the pair button: lifts the lifetime lock
+)
+
+// gesture is where presses get their meaning. hal says what the hand did.
+func (d *Daemon) gesture(ev hal.Event) {
+	if !ev.Kind.Gesture() {
+		d.halfDone(ev)
+		return
+	}
+	d.log.Info("button", "button", ev.Button, "gesture", ev.String())
+	d.panel.progress(hal.Event{})
+	single := len(d.board.Buttons) == 1
+	switch {
+	case ev.Kind == hal.Confirmed:
+		d.panel.tell("Not erased", "a factory reset is", "not in this version")
+	case ev.Button == hal.ButtonPair && ev.Kind == hal.Press && ev.Held >= liftHold && !single:
+		d.liftLock()
+	case ev.Button == hal.ButtonPair && ev.Short():
+		d.pressPair()
+	case single && ev.Kind == hal.Double,
+		ev.Button == hal.ButtonSupport && ev.Kind == hal.Press && ev.Held >= supportHoldMin && ev.Held <= supportHoldMax:
+		d.panel.tell("No support", "it needs a", "basestation")
+	}
+}
+
+// halfDone shows how far a gesture is that takes several steps.
+func (d *Daemon) halfDone(ev hal.Event) {
+	if ev.Kind == hal.Cancelled {
+		ev = hal.Event{}
+	}
+	d.panel.progress(ev)
+}
+
+func (d *Daemon) pressPair() {
+	did := d.window.Press()
+	d.log.Info("pair button", "did", did.String())
+	switch did {
+	case pairing.PressClosed:
+		d.panel.tell("Closed", "pairing is over")
+	case pairing.PressLocked:
+		d.panel.tell("Locked", "too many tries:", "hold PAIR for 10 s")
+	}
+	d.panel.refresh()
+}
+
+func (d *Daemon) liftLock() {
+	did, err := d.window.LongPress()
+	if err != nil {
+		d.log.Error("pairing stays locked", "error", err)
+		d.panel.tell("Error", "the lock cannot", "be lifted")
+		return
+	}
+	d.log.Info("pair button held", "did", did.String())
+}

@@ -1,0 +1,98 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/keyholed/keyhole/acl"
+	"github.com/keyholed/keyhole/protocol/api"
+	"github.com/keyholed/keyhole/protocol/session"
+	"github.com/keyholed/keyhole/tunnel"
+)
+
+// connect answers CONNECT: may, then is there such a service, then does it
+// answer, and only then 200. The client's bytes never become an address: the
+// authority is looked up in the table and is nothing if it is not there.
+func (d *Daemon) connect(w http.ResponseWriter, r *http.Request, c caller) {
+	if !c.paired {
+		api.WriteProblem(w, stranger)
+		return
+	}
+	service, problem := d.admit(r.Host, c)
+	if problem != nil {
+		api.WriteProblem(w, problem)
+		return
+	}
+	info := c.session.Info()
+	meta := tunnel.Meta{Peer: info.Peer.String(), User: c.user.Name, Path: string(info.Path), Remote: info.Remote.String()}
+	if err := d.tunnel(w, r, meta, service); err != nil {
+		d.answerError(w, r, err)
+	}
+}
+
+// admit finds the service that a paired caller names and may use.
+func (d *Daemon) admit(authority string, c caller) (tunnel.Service, *api.Problem) {
+	mayList := d.decide(c, acl.ActionServices, acl.Service{}).Allow
+	name, err := tunnel.ParseAuthority(authority)
+	service, known := tunnel.Service{}, false
+	if err == nil {
+		service, known = d.bridge.Services().Lookup(name)
+	}
+	switch {
+	case !mayList && !known:
+		return tunnel.Service{}, api.Problemf(api.CodeForbidden, "not permitted")
+	case err != nil:
+		return tunnel.Service{}, api.Problemf(api.CodeNotFound, "CONNECT takes the name of a service: %v", err)
+	case !known:
+		return tunnel.Service{}, api.Problemf(api.CodeNotFound, "there is no service %q: `keyhole services` lists them", name)
+	}
+	decision := d.decide(c, acl.ActionTunnel, aclService(service))
+	if !decision.Allow {
+		d.log.Info("tunnel refused", "user", c.user.Name, "service", service.Name, "why", decision.Why)
+		if !mayList {
+			return tunnel.Service{}, api.Problemf(api.CodeForbidden, "not permitted")
+		}
+		return tunnel.Service{}, api.Problemf(api.CodeForbidden, "%s", decision.Why)
+	}
+	return service, nil
+}
+
+// tunnel carries one connection from its 200 to its log line. It returns an
+// error only while there is still an answer to give.
+func (d *Daemon) tunnel(w http.ResponseWriter, r *http.Request, meta tunnel.Meta, service tunnel.Service) error {
+	t, err := d.bridge.Open(r.Context(), meta, service)
+	if err != nil {
+		return d.openProblem(meta, service, err)
+	}
+	stream, err := session.Accept(w, r)
+	if err != nil {
+		return errors.Join(err, t.Close())
+	}
+	d.events.publish(api.Event{Kind: "tunnel", What: "opened", User: meta.User, Service: service.Name})
+	d.panel.refresh()
+	// Not the request's context: a stream that took over the connection ends with
+	// the session, and the daemon's own end cuts it through the bridge.
+	report := t.Run(context.WithoutCancel(r.Context()), stream)
+	d.record(acl.Event{
+		What: acl.WhatTunnelEnded, User: meta.User, Service: service.Name, Path: meta.Path, Source: meta.Remote,
+		Up: uint64(report.Up), Down: uint64(report.Down), Millis: report.Duration.Milliseconds(), Why: string(report.Why),
+	})
+	d.events.publish(api.Event{Kind: "tunnel", What: "closed", User: meta.User, Service: service.Name, Detail: string(report.Why)})
+	d.panel.refresh()
+	return nil
+}
+
+func (d *Daemon) openProblem(meta tunnel.Meta, service tunnel.Service, err error) error {
+	var down *tunnel.DownError
+	switch {
+	case errors.As(err, &down):
+		d.log.Warn("service does not answer", "service", service.Name, "user", meta.User, "error", err)
+		return api.Problemf(api.CodeServiceDown, "the device is there, but its service %q does not answer: %s", service.Name, down.Reason)
+	case errors.Is(err, tunnel.ErrPeerLimit), errors.Is(err, tunnel.ErrTotalLimit):
+		return api.Problemf(api.CodeLimit, "%v are open: close one first", err)
+	}
+	return api.Problemf(api.CodeUnavailable, "the device is stopping")
+}
+
+func aclService(s tunnel.Service) acl.Service { return acl.Service{Name: s.Name, Type: s.Type.Name} }

@@ -1,0 +1,235 @@
+// Package daemon is keyholed without its command line: it puts the rooms
+// together and owns every long-lived task of the process.
+//
+// cmd/keyholed runs it on a board and `keyhole demo` runs it in one process with
+// a client. Here, and only here, who (session) meets may (acl), and a press gets
+// its meaning. Start reading at newTasks (who lives here) and table in routes.go
+// (what a peer may ask).
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/keyholed/keyhole/acl"
+	"github.com/keyholed/keyhole/daemon/config"
+	"github.com/keyholed/keyhole/discovery"
+	"github.com/keyholed/keyhole/hal"
+	"github.com/keyholed/keyhole/hal/sim"
+	"github.com/keyholed/keyhole/internal/durable"
+	"github.com/keyholed/keyhole/internal/netstate"
+	"github.com/keyholed/keyhole/pairing"
+	"github.com/keyholed/keyhole/protocol/identity"
+	"github.com/keyholed/keyhole/protocol/session"
+	"github.com/keyholed/keyhole/systemd"
+	"github.com/keyholed/keyhole/tunnel"
+)
+
+// drainDuration is how long live tunnels may go on after the daemon was told to
+// stop. It is well within systemd's TimeoutStopSec.
+const drainDuration = 3 * time.Second
+
+// Options of a daemon. Config is required.
+type Options struct {
+	Config *config.Config
+	Log    *slog.Logger // nil: silent
+	// Sockets that the service manager opened for us; nil, or what is empty in
+	// it, is opened by Run.
+	Sockets *systemd.Sockets
+	// Quiet leaves mDNS out, for several devices in one test.
+	Quiet bool
+}
+
+// A Daemon is one device. Its exported methods are for after Ready.
+type Daemon struct {
+	log     *slog.Logger
+	notify  *systemd.Notifier
+	options Options
+	started time.Time
+	ready   chan struct{}
+
+	cfg atomic.Pointer[config.Config]
+
+	key     *identity.Key
+	store   *acl.Store
+	window  *pairing.Window
+	bridge  *tunnel.Bridge
+	server  *session.Server
+	routes  []route
+	monitor *netstate.Monitor
+	mdns    *discovery.Announcer // nil when quiet
+	board   *hal.Board           // nil: no board
+	sim     *sim.Board           // nil: the board is real or absent
+	panel   *panel
+	events  events
+	doors   doors
+
+	stopping  chan struct{} // closed when Run's context ends
+	hurry     chan struct{} // closed by Hurry
+	hurryOnce sync.Once
+}
+
+// New prepares a daemon from a checked configuration. It touches nothing on the
+// machine; Run does.
+func New(o Options) (*Daemon, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Sockets == nil {
+		o.Sockets = &systemd.Sockets{}
+	}
+	d := &Daemon{
+		log: o.Log, notify: &systemd.Notifier{Log: o.Log}, options: o, started: time.Now(), routes: table(),
+		ready: make(chan struct{}), stopping: make(chan struct{}), hurry: make(chan struct{}),
+	}
+	d.cfg.Store(o.Config)
+	if err := Check(o.Config); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// config is the configuration in force; a reload replaces it whole.
+func (d *Daemon) config() *config.Config { return d.cfg.Load() }
+
+// Ready is closed when every task does its job.
+func (d *Daemon) Ready() <-chan struct{} { return d.ready }
+
+// ID of the device.
+func (d *Daemon) ID() identity.ID { return d.key.ID() }
+
+// Fingerprint of the device's key.
+func (d *Daemon) Fingerprint() identity.Fingerprint { return d.key.Fingerprint() }
+
+// Hurry skips what is left of the drain after Run's context has ended.
+func (d *Daemon) Hurry() { d.hurryOnce.Do(func() { close(d.hurry) }) }
+
+// Run is the device: it opens what it needs in the order of the lines below,
+// runs until ctx ends or something fails, and closes in the opposite order. It
+// may be called once.
+func (d *Daemon) Run(ctx context.Context) (err error) {
+	var opened closers
+	defer func() { err = errors.Join(err, opened.close()) }()
+	if err := d.openIdentity(); err != nil {
+		return err
+	}
+	if err := d.openStore(&opened); err != nil {
+		return err
+	}
+	if err := d.openDoors(&opened); err != nil {
+		return err
+	}
+	if err := d.furnish(&opened); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, d.beginStop)
+	defer stop()
+	tasks, err := d.newTasks()
+	if err != nil {
+		return err
+	}
+	return runTasks(ctx, tasks, d.waiting)
+}
+
+// waiting passes on to the service manager what is not ready yet.
+func (d *Daemon) waiting(what string) {
+	if what != "" {
+		d.notify.Status(what)
+		return
+	}
+	close(d.ready)
+	d.log.Info("ready", "id", d.key.ID(), "listen", d.listening(), "users", len(d.store.Users()))
+	d.notify.Ready(d.summary())
+}
+
+func (d *Daemon) summary() string {
+	return fmt.Sprintf("%s, %s on %v", d.key.ID(), plural(len(d.store.Users()), "user"), d.listening())
+}
+
+// beginStop is the first thing that happens when the daemon has to stop: nobody
+// pairs any more, event streams end, and the service manager knows.
+func (d *Daemon) beginStop() {
+	d.log.Info("stopping")
+	d.notify.Stopping("letting open tunnels finish")
+	close(d.stopping)
+	d.window.Close()
+}
+
+func (d *Daemon) openIdentity() error {
+	dir := d.config().Device.Identity
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("identity directory: %w", err)
+	}
+	key, err := identity.LoadOrCreate(filepath.Join(dir, "identity.pem"))
+	if err != nil {
+		return err
+	}
+	d.key = key
+	return nil
+}
+
+func (d *Daemon) openStore(opened *closers) error {
+	cfg := d.config()
+	store, err := acl.Open(acl.Options{
+		StateDir: cfg.Device.State, IdentityDir: cfg.Device.Identity, Key: d.key, Clock: d.clock, Log: d.log.With("room", "acl"),
+	})
+	if err != nil {
+		return err
+	}
+	d.store = store
+	opened.add(store.Close)
+	return nil
+}
+
+// furnish makes the rooms that only hold memory, in the order of their needs.
+func (d *Daemon) furnish(opened *closers) error {
+	cfg := d.config()
+	d.bridge = tunnel.NewBridge(tunnel.Config{
+		PerPeer: cfg.Limits.TunnelsPerPeer, Total: cfg.Limits.Tunnels, Idle: cfg.Limits.TunnelIdle,
+		Own: d.doors.own, Log: d.log.With("room", "tunnel"),
+	})
+	opened.add(d.bridge.Close)
+	services, err := serviceTable(cfg, d.doors.own)
+	if err != nil {
+		return err
+	}
+	d.bridge.SetServices(services)
+	d.openBoard(opened)
+	d.window, err = pairing.New(pairing.Config{
+		Modes: cfg.Pairing.Modes, Device: d.key.Fingerprint(), Granter: granter{d}, Changed: d.pairingChanged,
+		Counter: tryCounter(filepath.Join(cfg.Device.Identity, "pairing-tries")), Log: d.log.With("room", "pairing"),
+	})
+	if err != nil {
+		return err
+	}
+	d.server = session.NewServer(session.Config{
+		Key: d.key, Handler: newDispatch(d), Log: d.log.With("room", "session"),
+		Known: d.store.Known,
+		Limits: session.Limits{
+			Unauthenticated: cfg.Limits.Unauthenticated, Unpaired: cfg.Limits.Unpaired, Paired: cfg.Limits.Sessions,
+		},
+	})
+	opened.add(d.server.Close)
+	d.store.OnRevoke(func(keys []identity.Fingerprint) { d.cut(keys) })
+	d.store.OnChange(d.panel.refresh)
+	return d.openAnnouncer()
+}
+
+// closers close what was opened, last first.
+type closers []func() error
+
+func (c *closers) add(f func() error) { *c = append(*c, f) }
+
+func (c *closers) close() error {
+	var errs []error
+	for i := len(*c) - 1; i >= 0; i-- {
+		errs = append(errs, (*c)[i]())
+	}
+	return errors.Join(errs...)
+}

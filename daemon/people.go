@@ -1,0 +1,157 @@
+package daemon
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/keyholed/keyhole/acl"
+	"github.com/keyholed/keyhole/protocol/api"
+	"github.com/keyholed/keyhole/protocol/identity"
+	"github.com/keyholed/keyhole/protocol/session"
+)
+
+func (d *Daemon) users(w http.ResponseWriter, _ *http.Request, _ caller) error {
+	api.WriteJSON(w, d.people())
+	return nil
+}
+
+// people lists all users for peers and for the local socket alike.
+func (d *Daemon) people() api.Users {
+	online := map[identity.Fingerprint]bool{}
+	for _, s := range d.server.Sessions() {
+		online[s.Peer] = true
+	}
+	list := api.Users{Users: []api.User{}}
+	for _, u := range d.store.Users() {
+		list.Users = append(list.Users, apiUser(u, online))
+	}
+	return list
+}
+
+func apiUser(u acl.User, online map[identity.Fingerprint]bool) api.User {
+	out := api.User{Name: u.Name, Role: u.Role, Keys: []api.UserKey{}}
+	for _, k := range u.Keys {
+		key := api.UserKey{Fingerprint: k.Fingerprint, Name: k.Name}
+		if !k.Since.IsZero() {
+			key.Added = &k.Since
+		}
+		out.Keys = append(out.Keys, key)
+		out.Online = out.Online || online[k.Fingerprint]
+	}
+	return out
+}
+
+func (d *Daemon) userByName(w http.ResponseWriter, r *http.Request, _ caller) error {
+	u, err := d.store.User(pathUser(r))
+	if err != nil {
+		return err
+	}
+	api.WriteJSON(w, d.oneUser(u))
+	return nil
+}
+
+func (d *Daemon) oneUser(u acl.User) api.User {
+	for _, known := range d.people().Users {
+		if known.Name == u.Name {
+			return known
+		}
+	}
+	return apiUser(u, nil)
+}
+
+func (d *Daemon) patchUser(w http.ResponseWriter, r *http.Request, c caller) error {
+	var patch api.UserPatch
+	if err := api.DecodeRequest(w, r, &patch); err != nil {
+		return err
+	}
+	if (patch.Role == nil) == (patch.Name == nil) {
+		return api.Problemf(api.CodeMalformed, "give either role or name: one change at a time")
+	}
+	who, by := pathUser(r), c.by()
+	target, err := d.store.User(who)
+	if err != nil {
+		return err
+	}
+	if err := d.mayChange(c, target, patch.Role); err != nil {
+		return err
+	}
+	u, err := d.change(who, patch, by)
+	if err != nil {
+		return err
+	}
+	d.events.publish(api.Event{Kind: "user", What: "changed", User: u.Name, Detail: u.Role})
+	api.WriteJSON(w, d.oneUser(u))
+	return nil
+}
+
+func (d *Daemon) change(who string, patch api.UserPatch, by acl.By) (acl.User, error) {
+	if patch.Role != nil {
+		return d.store.SetRole(who, *patch.Role, by)
+	}
+	return d.store.Rename(who, *patch.Name, by)
+}
+
+// mayChange keeps those who may manage users from making or unmaking their
+// betters: only an owner touches an owner or hands ownership on.
+func (d *Daemon) mayChange(c caller, target acl.User, role *string) error {
+	if c.user.Role == acl.RoleOwner {
+		return nil
+	}
+	if target.Role == acl.RoleOwner || role != nil && *role == acl.RoleOwner {
+		return api.Problemf(api.CodeForbidden, "only an owner may change an owner or make one")
+	}
+	return nil
+}
+
+func (d *Daemon) revokeUser(w http.ResponseWriter, r *http.Request, c caller) error {
+	target, err := d.store.User(pathUser(r))
+	if err != nil {
+		return err
+	}
+	if err := d.mayChange(c, target, nil); err != nil {
+		return err
+	}
+	revoked, err := d.revoke(pathUser(r), c.by())
+	if err != nil {
+		return err
+	}
+	api.WriteJSON(w, revoked)
+	return nil
+}
+
+// revoke takes a user or one key off the list and cuts what they have open. When
+// it returns, nothing of theirs is live any more.
+func (d *Daemon) revoke(who string, by acl.By) (api.Revoked, error) {
+	target, err := d.store.User(who)
+	if err != nil {
+		return api.Revoked{}, err
+	}
+	keys, err := d.store.Revoke(who, by)
+	if err != nil {
+		return api.Revoked{}, err
+	}
+	closed := d.cut(keys)
+	d.log.Info("revoked", "user", target.Name, "keys", len(keys), "sessions", closed, "by", by.User)
+	d.events.publish(api.Event{Kind: "user", What: "revoked", User: target.Name})
+	return api.Revoked{User: target.Name, Keys: keys, SessionsClosed: closed}, nil
+}
+
+// cut ends every session of these keys, the tunnels in them included.
+func (d *Daemon) cut(keys []identity.Fingerprint) int {
+	return d.server.CloseSessions(func(s session.Info) bool { return slices.Contains(keys, s.Peer) })
+}
+
+// by names the caller as the one who makes a change.
+func (c caller) by() acl.By {
+	info := c.session.Info()
+	return acl.By{User: c.user.Name, Fingerprint: info.Peer, Via: string(info.Path)}
+}
+
+func pathUser(r *http.Request) string {
+	// The value is as it stood in the URL; names may have spaces.
+	if name, err := url.PathUnescape(r.PathValue("user")); err == nil {
+		return name
+	}
+	return r.PathValue("user")
+}

@@ -1,0 +1,84 @@
+package daemon
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/keyholed/keyhole/acl"
+	"github.com/keyholed/keyhole/internal/version"
+	"github.com/keyholed/keyhole/protocol/api"
+)
+
+// hello is what strangers are told: protocol version, the id that the session
+// has proven anyway, and how they themselves could pair now.
+func (d *Daemon) hello(w http.ResponseWriter, r *http.Request, c caller) error {
+	modes := []string{}
+	if !c.paired {
+		if asker, err := d.asker(c); err == nil {
+			modes = append(modes, d.window.Offers(asker)...)
+		}
+	}
+	api.WriteJSON(w, api.Hello{Protocol: api.Version, ID: d.key.ID(), Pairing: api.Offer{Open: len(modes) > 0, Modes: modes}})
+	return nil
+}
+
+func (d *Daemon) device(w http.ResponseWriter, _ *http.Request, _ caller) error {
+	api.WriteJSON(w, d.describe())
+	return nil
+}
+
+func (d *Daemon) describe() api.Device {
+	cfg := d.config()
+	return api.Device{
+		ID: d.key.ID(), Fingerprint: d.key.Fingerprint(), Name: cfg.Device.Name, Product: cfg.Device.Product,
+		Version: version.String(), Uptime: int64(time.Since(d.started).Seconds()),
+	}
+}
+
+func (d *Daemon) services(w http.ResponseWriter, _ *http.Request, c caller) error {
+	list := api.Services{Services: []api.Service{}}
+	for _, s := range d.bridge.Services().All() {
+		list.Services = append(list.Services, api.Service{
+			Name: s.Name, Type: s.Type.Name, Port: int(s.Type.Port),
+			Allowed: d.decide(c, acl.ActionTunnel, aclService(s)).Allow,
+		})
+	}
+	api.WriteJSON(w, list)
+	return nil
+}
+
+func (d *Daemon) me(w http.ResponseWriter, _ *http.Request, c caller) error {
+	info := c.session.Info()
+	me := api.Me{User: c.user.Name, Role: c.user.Role, Fingerprint: info.Peer, Path: string(info.Path), Remote: info.Remote.String()}
+	for _, k := range c.user.Keys {
+		if k.Fingerprint == info.Peer {
+			me.KeyName = k.Name
+		}
+	}
+	api.WriteJSON(w, me)
+	return nil
+}
+
+func (d *Daemon) sessions(w http.ResponseWriter, _ *http.Request, _ caller) error {
+	api.WriteJSON(w, d.live())
+	return nil
+}
+
+// live lists who is connected and what is open.
+func (d *Daemon) live() api.Sessions {
+	list := api.Sessions{Sessions: []api.Session{}, Tunnels: []api.Tunnel{}}
+	for _, s := range d.server.Sessions() {
+		user, _ := d.store.UserOf(s.Peer)
+		list.Sessions = append(list.Sessions, api.Session{
+			Number: s.Number, User: user.Name, Fingerprint: s.Peer, Path: string(s.Path), Remote: s.Remote.String(),
+			Seconds: int64(time.Since(s.Since).Seconds()),
+		})
+	}
+	for _, t := range d.bridge.List() {
+		list.Tunnels = append(list.Tunnels, api.Tunnel{
+			User: t.Meta.User, Service: t.Service, Path: t.Meta.Path, Up: t.Up, Down: t.Down,
+			Seconds: int64(time.Since(t.Since).Seconds()),
+		})
+	}
+	return list
+}
