@@ -15,7 +15,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -121,35 +120,6 @@ func TestGStreamer(t *testing.T) {
 	player(t, "gst-launch-1.0", "-q", "rtspsrc", "location="+c.URL(), "!", "rtpjpegdepay", "!", "jpegdec", "!",
 		"videoconvert", "!", "identity", "eos-after=5", "!", "pngenc", "!", "multifilesink", "location="+dir+"/%d.png")
 	checkPNG(t, c, dir+"/3.png")
-}
-
-// TestVLC reads MJPEG over HTTP: the VLC that Debian builds has no RTSP.
-func TestVLC(t *testing.T) {
-	c := start(t, Options{FPS: 25})
-	if _, err := exec.LookPath("cvlc"); err != nil {
-		t.Skip("vlc is not installed")
-	}
-	dir := t.TempDir()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "cvlc", "--no-audio", "--vout=dummy", "--video-filter=scene", "--scene-format=png",
-		"--scene-ratio=1", "--scene-prefix=s", "--scene-path="+dir, "--run-time=2", "--play-and-exit", "http://"+c.HTTPAddr().String()+"/stream", "vlc://quit")
-	cmd.Env = append(os.Environ(), "HOME="+dir)
-	if os.Getuid() == 0 { // VLC refuses to be root
-		if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o777)); err != nil {
-			t.Fatal(err)
-		}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("cvlc: %v\n%s", err, out)
-	}
-	files, _ := filepath.Glob(dir + "/s*.png")
-	if len(files) == 0 {
-		t.Fatalf("VLC saved no picture:\n%s", out)
-	}
-	checkPNG(t, c, files[0])
 }
 
 // TestGortsplib reads with a second, independent implementation, over both ways.
