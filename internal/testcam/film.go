@@ -90,7 +90,7 @@ func (f *film) run(done <-chan struct{}) {
 	tick := time.NewTicker(f.every)
 	defer tick.Stop()
 	var buf bytes.Buffer
-	start := time.Now()
+	start, number := time.Now(), uint32(0)
 	for watched := false; ; {
 		if !watched {
 			select {
@@ -102,7 +102,8 @@ func (f *film) run(done <-chan struct{}) {
 		// The number follows the clock and not the work, so that the ball has
 		// one speed and a pause shows.
 		now := time.Now()
-		fr := &frame{number: 1 + uint32(now.Sub(start)/f.every), taken: now}
+		number = max(number+1, 1+uint32(now.Sub(start)/f.every)) // a late tick brings two in a hurry
+		fr := &frame{number: number, taken: now}
 		buf.Reset()
 		if err := jpeg.Encode(&buf, f.painter.paint(fr.number, now), &jpeg.Options{Quality: f.quality}); err != nil {
 			panic(err) // a bytes.Buffer does not fail, and the size was checked at the start
