@@ -6,7 +6,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/keyholed/keyhole/acl"
 	"github.com/keyholed/keyhole/daemon/config"
@@ -15,7 +14,6 @@ import (
 	"github.com/keyholed/keyhole/internal/netstate"
 	"github.com/keyholed/keyhole/pairing"
 	"github.com/keyholed/keyhole/protocol/api"
-	"github.com/keyholed/keyhole/protocol/session"
 )
 
 // pairingChanged shows the window to everybody who looks: display, light, mDNS
@@ -33,23 +31,6 @@ func (d *Daemon) pairingChanged(s pairing.State) {
 		d.mdns.Set(d.mdnsRecord(s.Modes))
 	}
 	d.panel.refresh()
-}
-
-// sessionChanged is told of every session that begins and ends.
-func (d *Daemon) sessionChanged(s session.Info, ended bool) {
-	u, paired := d.store.UserOf(s.Peer)
-	d.panel.refresh()
-	if !paired {
-		return // strangers come and go; what they try is recorded where they try it
-	}
-	ev := acl.Event{What: acl.WhatSessionStarted, User: u.Name, Fingerprint: s.Peer, Session: s.Number, Path: string(s.Path), Source: s.Remote.String()}
-	what := "opened"
-	if ended {
-		ev.What, what = acl.WhatSessionEnded, "closed"
-		ev.Millis = time.Since(s.Since).Milliseconds()
-	}
-	d.record(ev)
-	d.events.publish(api.Event{Kind: "session", What: what, User: u.Name})
 }
 
 // record writes to the audit log. A log that cannot be written is shown in the

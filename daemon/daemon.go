@@ -68,6 +68,7 @@ type Daemon struct {
 	sim     *sim.Board           // nil: the board is real or absent
 	panel   *panel
 	events  events
+	present presence
 	doors   doors
 
 	stopping  chan struct{} // closed when Run's context ends
@@ -209,7 +210,7 @@ func (d *Daemon) furnish(opened *closers) error {
 		return err
 	}
 	d.server = session.NewServer(session.Config{
-		Key: d.key, Handler: newDispatch(d), Log: d.log.With("room", "session"),
+		Key: d.key, Handler: newDispatch(d), Log: d.log.With("room", "session"), Observe: d.sessionChanged,
 		Known: d.store.Known,
 		Limits: session.Limits{
 			Unauthenticated: cfg.Limits.Unauthenticated, Unpaired: cfg.Limits.Unpaired, Paired: cfg.Limits.Sessions,

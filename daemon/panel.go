@@ -63,8 +63,8 @@ func (s scene) page() *hal.Picture {
 		return hal.Page(lines(s.notice)...)
 	case s.pairing.Open:
 		left := time.Duration(s.pairing.SecondsLeft) * time.Second
-		p := hal.Page(hal.Line{Text: "Pairing is open"}, hal.Line{Text: clock(left), Scale: 2}, hal.Line{Text: "keyhole pair"}, hal.Line{})
-		p.Bar(image.Rect(4, 55, hal.Width-4, 62), int(left), int(pairing.WindowDuration))
+		p := hal.Page(hal.Line{Text: "Pairing is open"}, hal.Line{Text: clock(left), Scale: 2}, hal.Line{})
+		p.Bar(image.Rect(4, 52, hal.Width-4, 62), int(left), int(pairing.WindowDuration))
 		return p
 	case s.users == 0:
 		return hal.Page(hal.Line{Text: s.device}, hal.Line{Text: "New", Scale: 2}, hal.Line{Text: "Press PAIR to own"}, hal.Line{Text: s.id[:13]})

@@ -19,7 +19,8 @@ var (
 //
 // Lock order: register.mu before Session.mu.
 type register struct {
-	limits Limits
+	limits  Limits
+	observe func(Info, bool) // never nil; called without locks
 
 	mu       sync.Mutex
 	closed   bool
@@ -30,8 +31,11 @@ type register struct {
 	perKey   map[identity.Fingerprint]int
 }
 
-func newRegister(l Limits) *register {
-	return &register{limits: l, sessions: make(map[*Session]source), perKey: make(map[identity.Fingerprint]int)}
+func newRegister(l Limits, observe func(Info, bool)) *register {
+	if observe == nil {
+		observe = func(Info, bool) {}
+	}
+	return &register{limits: l, observe: observe, sessions: make(map[*Session]source), perKey: make(map[identity.Fingerprint]int)}
 }
 
 // add puts a session on the books. It is there before known is asked, so that a
@@ -68,6 +72,7 @@ func (r *register) add(s *Session, known func(identity.Fingerprint) bool) error 
 		s.mu.Lock()
 		s.watchLocked()
 		s.mu.Unlock()
+		r.observe(s.Info(), false)
 	}
 	return err
 }
@@ -150,9 +155,13 @@ func (r *register) evictLocked(s *Session) *Session {
 
 func (r *register) remove(s *Session) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if _, there := r.sessions[s]; there {
+	_, there := r.sessions[s]
+	if there {
 		r.dropLocked(s)
+	}
+	r.mu.Unlock()
+	if there {
+		r.observe(s.Info(), true)
 	}
 }
 

@@ -28,6 +28,10 @@ type Config struct {
 	Known func(identity.Fingerprint) bool
 	// Limits; zero fields are their defaults.
 	Limits Limits
+	// Observe, if not nil, is told of every session that begins, and with true
+	// when it has ended. It must not block. The two calls of a session that is
+	// over at once may come in either order.
+	Observe func(s Info, ended bool)
 	// Log; nil is silence.
 	Log *slog.Logger
 }
@@ -77,7 +81,7 @@ func NewServer(c Config) *Server {
 		limits:   limits,
 		log:      c.Log,
 		door:     newDoor(limits.Unauthenticated),
-		register: newRegister(limits),
+		register: newRegister(limits, c.Observe),
 		tickets:  newTickets(),
 		tcp:      identity.ServerTLS(c.Key, "h2", "http/1.1"),
 		quic:     identity.ServerTLS(c.Key, http3.NextProtoH3),

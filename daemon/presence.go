@@ -1,0 +1,73 @@
+package daemon
+
+import (
+	"sync"
+	"time"
+
+	"github.com/keyholed/keyhole/acl"
+	"github.com/keyholed/keyhole/protocol/api"
+	"github.com/keyholed/keyhole/protocol/identity"
+	"github.com/keyholed/keyhole/protocol/session"
+)
+
+// presence says when a key comes and when it has gone. A client keeps several
+// connections (a standing one and a few warm ones), and people want to read
+// "Alice came" once. The zero value is ready.
+type presence struct {
+	mu   sync.Mutex
+	keys map[identity.Fingerprint]*visit
+}
+
+type visit struct {
+	sessions int // may be -1 for a moment, see session.Config.Observe
+	first    session.Info
+}
+
+// note counts a session and reports whether with it the key came or went, and
+// the first session of the visit.
+func (p *presence) note(s session.Info, ended bool) (changed bool, first session.Info) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.keys == nil {
+		p.keys = map[identity.Fingerprint]*visit{}
+	}
+	v := p.keys[s.Peer]
+	if v == nil {
+		v = &visit{first: s}
+		p.keys[s.Peer] = v
+	}
+	before := v.sessions
+	if ended {
+		v.sessions--
+	} else {
+		v.sessions++
+	}
+	if v.sessions == 0 {
+		delete(p.keys, s.Peer)
+	}
+	return before+v.sessions == 1, v.first // 0 to 1 or 1 to 0
+}
+
+// sessionChanged is told of every session that begins and ends.
+func (d *Daemon) sessionChanged(s session.Info, ended bool) {
+	changed, first := d.present.note(s, ended)
+	if !changed {
+		return
+	}
+	d.panel.refresh()
+	u, paired := d.store.UserOf(s.Peer)
+	if !paired {
+		return // strangers come and go; what they try is recorded where they try it
+	}
+	ev := acl.Event{
+		What: acl.WhatSessionStarted, User: u.Name, Fingerprint: s.Peer,
+		Session: first.Number, Path: string(first.Path), Source: first.Remote.String(),
+	}
+	what := "opened"
+	if ended {
+		ev.What, what = acl.WhatSessionEnded, "closed"
+		ev.Millis = time.Since(first.Since).Milliseconds()
+	}
+	d.record(ev)
+	d.events.publish(api.Event{Kind: "session", What: what, User: u.Name})
+}
