@@ -60,6 +60,11 @@ func (es Errors) Unwrap() []error {
 	return errs
 }
 
+// blame reports whether one of the mistakes is in the given line.
+func (es Errors) blame(line int) bool {
+	return line > 0 && slices.ContainsFunc(es, func(e *Error) bool { return e.Line == line })
+}
+
 // sorted puts the mistakes into the order of the file, for whoever corrects it
 // from top to bottom.
 func (es Errors) sorted() Errors {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/BurntSushi/toml"
 )
@@ -56,22 +57,30 @@ func Parse(data []byte, name string, o Overrides, checks ...Check) (*Config, err
 	if len(data) > maxFileBytes {
 		return nil, Errors{tooLarge(name)}
 	}
+	lines, deep := indexLines(string(data))
+	if deep > 0 {
+		return nil, Errors{{File: name, Line: deep, Text: fmt.Sprintf("nested more than %d deep", maxDepth)}}
+	}
 	values := map[string]any{}
 	if _, err := toml.Decode(string(data), &values); err != nil {
-		return nil, Errors{syntaxError(name, err)}
+		return nil, Errors{syntaxError(name, string(data), err)}
 	}
 	c := Default()
-	c.File, c.lines = name, indexLines(string(data))
+	c.File, c.lines = name, lines
 	d := decoder{file: name, lines: c.lines}
 	d.config(c, values)
 	c.resolve(filepath.Dir(name))
 	if !c.names("limits", "tunnels_per_peer") {
-		c.Limits.TunnelsPerPeer = min(c.Limits.TunnelsPerPeer, c.Limits.Tunnels)
+		c.Limits.TunnelsPerPeer = min(c.Limits.TunnelsPerPeer, max(c.Limits.Tunnels, 1))
 	}
-	d.errs = append(d.errs, c.apply(o)...)
-	d.errs = append(d.errs, c.validate(checks)...)
-	if len(d.errs) > 0 {
-		return nil, d.errs.sorted()
+	errs := append(d.errs, c.apply(o)...)
+	for _, e := range c.validate(checks) {
+		if !d.errs.blame(e.Line) { // one mistake, one message: the value never arrived
+			errs = append(errs, e)
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errs.sorted()
 	}
 	return c, nil
 }
@@ -115,10 +124,17 @@ func tooLarge(name string) *Error {
 	return &Error{File: name, Text: fmt.Sprintf("larger than %d KiB", maxFileBytes>>10)}
 }
 
-func syntaxError(name string, err error) *Error {
+func syntaxError(name, text string, err error) *Error {
 	var p toml.ParseError
 	if !errors.As(err, &p) {
 		return &Error{File: name, Text: err.Error(), Err: err}
 	}
-	return &Error{File: name, Line: p.Position.Line, Key: p.LastKey, Text: p.Message, Err: err}
+	line := p.Position.Line
+	if line == 0 { // the library knows only the byte for some, such as a bad escape
+		line = 1 + strings.Count(text[:min(p.Position.Start, len(text))], "\n")
+	}
+	if strings.Contains(p.Message, `got '\n'`) && line > 1 {
+		line-- // the line end that surprises the library belongs to the line it ends
+	}
+	return &Error{File: name, Line: line, Key: p.LastKey, Text: p.Message, Err: err}
 }

@@ -176,17 +176,17 @@ func (v *validator) service(s Service) {
 	}
 	switch {
 	case s.Name == "":
-		wrong("", "has no name", `write name = "rtsp", for example`)
+		wrong("name", "has no value", `write name = "rtsp", for example`)
 	case !serviceName.MatchString(s.Name):
 		wrong("name", "want a-z, then up to 31 of a-z 0-9 -", "")
 	}
 	if s.Type == "" {
-		wrong("", "has no type", `write type = "rtsp", "http", "ssh" or "tcp"`)
+		wrong("type", "has no value", `write type = "rtsp", "http", "ssh" or "tcp"`)
 	} else if !serviceName.MatchString(s.Type) {
 		wrong("type", quote(s.Type)+" is no type of service", `want "rtsp", "http", "ssh" or "tcp"`)
 	}
 	if s.Address == "" {
-		wrong("", "has no address", `write address = "127.0.0.1:554", for example`)
+		wrong("address", "has no value", `write address = "127.0.0.1:554", for example`)
 	} else if text := v.checkTarget(s.Address); text != "" {
 		wrong("address", text, "")
 	}
