@@ -47,7 +47,7 @@ func Accept(w http.ResponseWriter, r *http.Request) (Stream, error) {
 	var err error
 	switch r.ProtoMajor {
 	case 1:
-		stream, err = acceptHTTP1(w, r, session)
+		stream, err = acceptHTTP1(w, session)
 	case 2:
 		stream, err = acceptHTTP2(w, r, session)
 	case 3:
@@ -107,29 +107,17 @@ func (t *tunnel) handlerDone() {
 // (RFC 9110 §9.3.6).
 const established = "HTTP/1.1 200 OK\r\n\r\n"
 
-func acceptHTTP1(w http.ResponseWriter, r *http.Request, s *Session) (Stream, error) {
-	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
-		return nil, ErrNotTunnel
+func acceptHTTP1(w http.ResponseWriter, s *Session) (Stream, error) {
+	for {
+		switch a := w.(type) {
+		case *connectAnswer:
+			return a.accept(s)
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = a.Unwrap()
+		default:
+			return nil, ErrNotTunnel
+		}
 	}
-	conn, buffered, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		return nil, err
-	}
-	early := make([]byte, buffered.Reader.Buffered())
-	if _, err := buffered.Reader.Read(early); err != nil && len(early) > 0 {
-		_ = conn.Close()
-		return nil, err
-	}
-	secure, ok := conn.(halfConn)
-	if !ok {
-		_ = conn.Close()
-		return nil, ErrNotTunnel
-	}
-	if _, err := secure.Write([]byte(established)); err != nil {
-		_ = conn.Close()
-		return nil, err
-	}
-	return newTLSStream(secure, s.ready, early), nil
 }
 
 func acceptHTTP3(w http.ResponseWriter, s *Session) (Stream, error) {

@@ -74,12 +74,13 @@ func dialTCP(ctx context.Context, address string, c *DialConfig) (*Client, error
 	h := &http2Carrier{door: door, local: first.LocalAddr(), remote: first.RemoteAddr(), client: client}
 	client.standing = h
 	h.transport = h.newTransport()
-	if err := h.add(ctx, first); err != nil {
-		_ = first.Close()
-		return nil, err
-	}
 	if c.WarmConns > 0 {
 		client.warm = newWarmPool(door, c.WarmConns, c.Log)
+	}
+	if err := h.add(ctx, first); err != nil {
+		client.Close()
+		_ = first.Close()
+		return nil, err
 	}
 	return client, nil
 }

@@ -145,9 +145,16 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r)
 		return
 	}
-	defer s.work.Done()
 	session.begin()
-	defer session.end()
+	done := func() {
+		session.end()
+		s.work.Done()
+	}
+	if r.Method == http.MethodConnect && r.ProtoMajor == 1 {
+		s.takeOver(w, r, session, done)
+		return
+	}
+	defer done()
 	if r.Method != http.MethodConnect {
 		s.config.Handler.ServeHTTP(w, r)
 		return

@@ -66,6 +66,7 @@ type Session struct {
 	mu       sync.Mutex
 	info     Info
 	over     bool
+	atEnd    func() // of the tunnel that has the whole session
 	draining bool
 	idle     *time.Timer // armed while the session has no request and may end for it
 }
@@ -184,10 +185,26 @@ func (s *Session) finish() {
 	if s.idle != nil {
 		s.idle.Stop()
 	}
+	atEnd := s.atEnd
 	s.mu.Unlock()
-	if !was {
-		s.server.register.remove(s)
-		close(s.done)
+	if was {
+		return
+	}
+	s.server.register.remove(s)
+	close(s.done)
+	if atEnd != nil {
+		atEnd()
+	}
+}
+
+// whenOver has f called when the session has ended, at once if it has.
+func (s *Session) whenOver(f func()) {
+	s.mu.Lock()
+	over := s.over
+	s.atEnd = f
+	s.mu.Unlock()
+	if over {
+		f()
 	}
 }
 
