@@ -215,6 +215,9 @@ func (d *Daemon) warnings() []string {
 	if d.window.State().Locked {
 		w = append(w, "pairing is locked after too many tries: hold the pair button for 10 s")
 	}
+	for _, later := range d.config().Warnings {
+		w = append(w, later.Error())
+	}
 	if len(d.bridge.Services().All()) == 0 {
 		w = append(w, "no service is configured: add [[service]] to "+d.config().File)
 	}

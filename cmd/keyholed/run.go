@@ -67,6 +67,9 @@ func runDaemon(c *call) error {
 		level = slog.LevelDebug
 	}
 	log := systemd.NewLogger(level)
+	for _, warning := range cfg.Warnings {
+		log.Warn("configuration", "warning", warning.Error())
+	}
 	sockets, err := systemd.TakeSockets()
 	if err != nil {
 		return err
@@ -128,6 +131,9 @@ func check(c *call) error {
 	cfg, err := c.load()
 	if err != nil {
 		return err
+	}
+	for _, warning := range cfg.Warnings {
+		fmt.Fprintf(c.stderr, "warning: %v\n", warning)
 	}
 	_, err = fmt.Fprintf(c.stdout, "%s is right: %q with %d services\n", config.Path(c.config), cfg.Device.Name, len(cfg.Services))
 	return err

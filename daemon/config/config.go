@@ -37,6 +37,9 @@ type Config struct {
 	// File is the name the configuration was read from, for messages. "" is a
 	// configuration that came from no file.
 	File string `toml:"-"`
+	// Warnings are what the file asks for and this version does not do. They
+	// are for `keyholed check`, the log and the status.
+	Warnings Errors `toml:"-"`
 	// Socket is the path of the control socket. It is not part of the file,
 	// because the commands that use it do not read the file. Restart.
 	Socket string `toml:"-"`

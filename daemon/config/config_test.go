@@ -144,7 +144,6 @@ var mistakes = []struct {
 	{"[device]\nstate = '/a'\nidentity = '/a'", 3, "the same directory as device.state"},
 	{"[device]\nstate = '/a'\nidentity = '/a/b'", 3, "inside device.state"},
 	{"[device]\nstate = '/a/../b/c'\nidentity = '/b'", 2, "inside device.identity"},
-	{"[basestation]\naddress = 'base.example.net:7443'", 1, "not in this version"},
 	{"service = 3", 1, "double brackets"},
 	{"[service]\nname = 'a'", 1, "double brackets"},
 	{"[[service]]", 1, "service: name: has no value"},
@@ -161,7 +160,7 @@ var mistakes = []struct {
 	{service(strings.Repeat("x", 301)), 4, "longer than 300"},
 	{ok + "access = 'application'", 5, "not in this version"},
 	{ok + "access = 'rolle'", 5, `did you mean "role"?`},
-	{"[pairing]\nmodes = ['button', 'code']", 2, `"code" is not in this version: want "button"`},
+	{"[pairing]\nmodes = ['code']", 2, "nobody could pair"},
 	{"[pairing]\nmodes = ['buton']", 2, `did you mean "button"?`},
 	{"[pairing]\nmodes = ['button', 'button']", 2, "listed twice"},
 	{"[pairing]\nrole = 'owner'", 2, "the first user alone"},
@@ -356,4 +355,17 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// One file serves several versions: what a later one does is a warning here.
+func TestLaterSettingsWarn(t *testing.T) {
+	c, err := Parse([]byte("[basestation]\naddress = 'base.example.net:7443'\nkey = ['x']\n[pairing]\nmodes = ['button', 'code']"), "k.toml", Overrides{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "k.toml:1: basestation: attaching to a basestation is not in this version, which serves the local network only\n" +
+		"k.toml:5: pairing.modes: \"code\" is not in this version: want \"button\""
+	if got := c.Warnings.Error(); got != want {
+		t.Errorf("warnings:\n%s\nwant:\n%s", got, want)
+	}
 }

@@ -16,12 +16,14 @@ type decoder struct {
 	file  string
 	lines lineIndex
 	errs  Errors
+	later Errors // warnings
 }
 
-// later are words that belong to later versions. Silently ignoring them would
-// leave an owner with a device that does less than its file says.
+// later are sections that belong to later versions: warnings, so that one file
+// serves several versions, and never silence, because the owner has a device
+// that does less than its file says.
 var later = map[string]string{
-	"basestation": "attaching to a basestation is not in this version, which serves the local network only; remove the section",
+	"basestation": "attaching to a basestation is not in this version, which serves the local network only",
 }
 
 func (d *decoder) config(c *Config, values map[string]any) {
@@ -115,7 +117,7 @@ func (d *decoder) services(into *[]Service, value any, path []string) {
 func (d *decoder) unknown(path, known []string) {
 	key := path[len(path)-1]
 	if text, ok := later[dotted(path)]; ok {
-		d.fail(path, text, "")
+		d.later = append(d.later, &Error{File: d.file, Line: d.lines.of(path), Key: dotted(path), Text: text})
 		return
 	}
 	hint := guess(key, known)

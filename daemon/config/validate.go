@@ -67,10 +67,11 @@ func oneOf(words []string) string {
 // validator collects what is wrong with a whole configuration.
 type validator struct {
 	*Config
-	errs Errors
+	errs     Errors
+	warnings Errors
 }
 
-func (c *Config) validate(checks []Check) Errors {
+func (c *Config) validate(checks []Check) (faults, warnings Errors) {
 	v := &validator{Config: c}
 	v.device()
 	v.directories()
@@ -78,7 +79,7 @@ func (c *Config) validate(checks []Check) Errors {
 	v.pairing()
 	v.board()
 	v.limits()
-	return v.errs
+	return v.errs, v.warnings
 }
 
 // fail blames key, given as its path.
@@ -254,12 +255,20 @@ func sameListener(target, listen string) bool {
 }
 
 func (v *validator) pairing() {
+	works := len(v.Pairing.Modes) == 0 // nobody can pair, and that is what was asked for
 	for i, mode := range v.Pairing.Modes {
-		if text, hint := pairingModes.check(mode); text != "" {
+		works = works || slices.Contains(pairingModes.allowed, mode)
+		if text, hint := pairingModes.check(mode); slices.Contains(pairingModes.later, mode) {
+			at := []string{"pairing", "modes", strconv.Itoa(i)}
+			v.warnings = append(v.warnings, &Error{File: v.File, Line: v.lines.of(at), Key: dotted(at), Text: text})
+		} else if text != "" {
 			v.fail(text, hint, "pairing", "modes", strconv.Itoa(i))
 		} else if slices.Contains(v.Pairing.Modes[:i], mode) {
 			v.fail(quote(mode)+" is listed twice", "", "pairing", "modes", strconv.Itoa(i))
 		}
+	}
+	if !works {
+		v.fail("none of these modes is in this version: nobody could pair", "want "+oneOf(pairingModes.allowed), "pairing", "modes")
 	}
 	if v.Pairing.Role == "owner" {
 		v.fail(`"owner" is given to the first user alone: want `+oneOf(pairingRoles.allowed), "", "pairing", "role")
