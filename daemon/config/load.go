@@ -74,7 +74,9 @@ func Parse(data []byte, name string, o Overrides, checks ...Check) (*Config, err
 		c.Limits.TunnelsPerPeer = min(c.Limits.TunnelsPerPeer, max(c.Limits.Tunnels, 1))
 	}
 	errs := append(d.errs, c.apply(o)...)
-	for _, e := range c.validate(checks) {
+	faults, warnings := c.validate(checks)
+	c.Warnings = append(d.later, warnings...).sorted()
+	for _, e := range faults {
 		if !d.errs.blame(e.Line) { // one mistake, one message: the value never arrived
 			errs = append(errs, e)
 		}
