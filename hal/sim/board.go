@@ -63,7 +63,7 @@ func New(o Options) *Board {
 		gone:    make(chan struct{}),
 	}
 	for _, name := range o.Buttons {
-		button := newButton(name, b.notify)
+		button := newButton(name, false, b.notify)
 		b.buttons[name] = button
 		b.hal.Buttons[name] = button
 	}

@@ -25,14 +25,14 @@ type Button struct {
 	closed bool
 }
 
-func newButton(name string, changed func()) *Button {
-	b := &Button{name: name, changed: changed, edges: make(chan hal.Edge, edgeQueue)}
-	b.edges <- hal.Edge{At: time.Now(), Resync: true}
+func newButton(name string, down bool, changed func()) *Button {
+	b := &Button{name: name, changed: changed, down: down, edges: make(chan hal.Edge, edgeQueue)}
+	b.edges <- hal.Edge{Down: down, At: time.Now(), Resync: true}
 	return b
 }
 
-// NewButton returns a single button whose line is up.
-func NewButton(name string) *Button { return newButton(name, func() {}) }
+// NewButton returns a single button and the level of its line.
+func NewButton(name string, down bool) *Button { return newButton(name, down, func() {}) }
 
 func (b *Button) String() string { return "simulated " + b.name }
 

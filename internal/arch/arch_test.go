@@ -31,7 +31,7 @@ var arrows = []struct {
 	{"protocol/api", []string{"protocol/identity"}},
 	{"tunnel", nil},
 	{"hal", nil},
-	{"hal/*", []string{"hal"}},
+	{"hal/*", []string{"hal", "hal/haltest"}}, // the suite is for the drivers' tests
 	{"discovery", []string{"protocol/identity"}},
 	{"acl", []string{"protocol/identity"}},
 	{"pairing", []string{"protocol/identity"}},
