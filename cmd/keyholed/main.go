@@ -36,8 +36,8 @@ const usage = `keyholed makes this device reachable by the people who own it, an
   keyholed audit [--json] [--verify]        the log, and whether it is whole
   keyholed version
 
---socket FILE names the daemon's socket for each of them. run takes --state,
---identity and --listen to override the file, and --verbose.
+--socket FILE, or KEYHOLED_SOCKET, names the daemon's socket for each of them.
+run takes --state, --identity and --listen to override the file, and --verbose.
 
 To try it without a board:
 
@@ -149,8 +149,15 @@ func (c *call) parse(least, most int) error {
 		return usagef("%s does not understand %q", c.flags.Name(), words[most])
 	}
 	c.args = words
+	if c.socket == "" {
+		c.socket = os.Getenv(envSocket)
+	}
 	return nil
 }
+
+// envSocket names the daemon's socket for a whole shell session, as a trial on a
+// laptop needs it; --socket wins.
+const envSocket = "KEYHOLED_SOCKET"
 
 // daemon returns a client of the running daemon.
 func (c *call) daemon() *control.Client {
