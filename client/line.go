@@ -1,0 +1,188 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"sync"
+
+	"github.com/keyholed/keyhole/protocol/api"
+	"github.com/keyholed/keyhole/protocol/identity"
+	"github.com/keyholed/keyhole/protocol/session"
+)
+
+const (
+	// retryFirst and retryMost bound the pause between two tries to come back: a
+	// camera that was unplugged is back in a minute, and a laptop that woke up
+	// wants its picture at once.
+	retryFirst = 250 * time.Millisecond
+	retryMost  = 10 * time.Second
+
+	// lineWait is how long a tunnel that is wanted while the session is down
+	// waits for it. A player gives up at about that time too.
+	lineWait = 15 * time.Second
+)
+
+// A Line is a session that comes back: when the device restarts or the network
+// changes it dials again, always the same key. It is a Task: Run keeps it up
+// until its context ends.
+type Line struct {
+	home    *Home
+	device  Device
+	options DialOptions
+	changed func(error)
+
+	mu   sync.Mutex
+	conn *Conn         // nil while down
+	up   chan struct{} // closed when there is a conn, or never again
+	err  error         // final: the device does not want us any more
+}
+
+// KeepUp makes a Line of a session. Changed, which may be nil, is called from
+// Run's goroutine with the reason when the session was lost, and with nil when
+// there is one again. The Line owns conn.
+func KeepUp(conn *Conn, o DialOptions, changed func(error)) *Line {
+	d := conn.device
+	if len(d.Addresses) == 0 {
+		d.Addresses = []string{conn.RemoteAddr().String()}
+	}
+	if changed == nil {
+		changed = func(error) {}
+	}
+	l := &Line{home: conn.home, device: d, options: o, changed: changed, conn: conn, up: make(chan struct{})}
+	close(l.up)
+	return l
+}
+
+// String names the device at the other end.
+func (l *Line) String() string { return "line to " + l.device.String() }
+
+// Run dials anew whenever the session is lost. It returns nil when ctx ends, and
+// an error when the device has let this client know that it is not wanted any
+// more, or another device answers in its place. Then the session is closed.
+func (l *Line) Run(ctx context.Context) error {
+	for {
+		conn, _ := l.current()
+		select {
+		case <-ctx.Done():
+			l.finish(context.Canceled)
+			conn.Close()
+			return nil
+		case <-conn.Done():
+		}
+		l.lost()
+		l.changed(conn.Err())
+		if err := l.comeBack(ctx); err != nil {
+			l.finish(err)
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		l.changed(nil)
+	}
+}
+
+func (l *Line) comeBack(ctx context.Context) error {
+	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
+		conn, err := l.home.DialDevice(ctx, l.device, l.options)
+		if err == nil {
+			_, err = conn.Me(ctx)
+			if err == nil {
+				l.found(conn)
+				return nil
+			}
+			conn.Close()
+		}
+		var wrong *identity.MismatchError
+		if ctx.Err() != nil || api.IsCode(err, api.CodeForbidden) || errors.As(err, &wrong) && !l.heardElsewhere() {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+// heardElsewhere tells whether to go on after another device answered at a
+// remembered address: DHCP may have given it away while ours is restarting.
+func (l *Line) heardElsewhere() bool { return l.options.Find >= 0 }
+
+func (l *Line) current() (*Conn, chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.conn, l.up
+}
+
+func (l *Line) lost() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conn, l.up = nil, make(chan struct{})
+}
+
+func (l *Line) found(conn *Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conn = conn
+	close(l.up)
+}
+
+func (l *Line) finish(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.err = err
+	if l.conn == nil {
+		close(l.up)
+	}
+}
+
+// Connect opens a tunnel as Conn.Connect does. While the session is down it waits
+// for the next one, for lineWait at most.
+func (l *Line) Connect(ctx context.Context, service, typ string) (session.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, lineWait)
+	defer cancel()
+	for {
+		conn, up := l.current()
+		select {
+		case <-up:
+		case <-ctx.Done():
+			return nil, &UnreachableError{Device: l.device.String(), Err: ctx.Err()}
+		}
+		if err := l.final(); err != nil {
+			return nil, err
+		}
+		if conn == nil {
+			continue // it has come back while we waited
+		}
+		stream, err := conn.Connect(ctx, service, typ)
+		if err == nil || conn.Err() == nil || ctx.Err() != nil {
+			return stream, err
+		}
+		// The session died under the request. Run notices the same and replaces it.
+		l.waitReplaced(ctx, conn)
+	}
+}
+
+// waitReplaced waits until Run has seen that old is gone.
+func (l *Line) waitReplaced(ctx context.Context, old *Conn) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if conn, _ := l.current(); conn != old || ctx.Err() != nil || l.final() != nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+}
+
+func (l *Line) final() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
