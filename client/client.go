@@ -20,7 +20,11 @@
 // which is the device's own answer.
 package client
 
-import "time"
+import (
+	"time"
+
+	"github.com/keyholed/keyhole/pairing"
+)
 
 const (
 	// DefaultPort of devices, TCP and UDP.
@@ -29,6 +33,9 @@ const (
 	// FindTime is how long looking for devices by mDNS usually takes to be
 	// complete: three questions with a second between them, and the answers.
 	FindTime = 3 * time.Second
+
+	// PressTime is how long a device waits for the confirming press.
+	PressTime = pairing.PressDuration
 
 	// maxAnswerBytes bounds a JSON answer: a page of 1000 audit entries is well
 	// under 1 MiB.

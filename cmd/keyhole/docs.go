@@ -1,0 +1,44 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+
+	"github.com/keyholed/keyhole/internal/version"
+)
+
+func (a *app) versionCommand() *cobra.Command {
+	return a.jsonFlag(&cobra.Command{
+		Use: "version", Short: "Which keyhole this is", Args: words(0, 0),
+		Example: "  keyhole version",
+		RunE: func(*cobra.Command, []string) error {
+			if a.json {
+				return a.document(map[string]string{"version": version.String()})
+			}
+			_, err := fmt.Fprintln(a.out, "keyhole", version.String())
+			return err
+		},
+	})
+}
+
+// docsCommand writes what packagers ship.
+func (a *app) docsCommand() *cobra.Command {
+	c := &cobra.Command{Use: "docs", Short: "Write man pages", Hidden: true, Args: words(0, 0), Example: "  keyhole docs man /tmp/man"}
+	c.AddCommand(&cobra.Command{
+		Use: "man DIR", Short: "Man pages of all commands", Args: words(1, 1), Example: "  keyhole docs man /tmp/man",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := os.MkdirAll(args[0], 0o755); err != nil {
+				return err
+			}
+			day := time.Unix(0, 0).UTC() // the same pages from the same source
+			root := cmd.Root()
+			root.DisableAutoGenTag = true
+			return doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "keyhole", Manual: "Keyhole", Date: &day}, args[0])
+		},
+	})
+	return c
+}

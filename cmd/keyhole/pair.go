@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyholed/keyhole/client"
+	"github.com/keyholed/keyhole/daemon/control"
+)
+
+func (a *app) pairCommand() *cobra.Command {
+	var o client.PairOptions
+	var wait time.Duration
+	c := &cobra.Command{
+		Use: "pair [DEVICE|ADDRESS]", Short: "Become a user of a device, by its pair button", Args: words(0, 1),
+		Long: `Press the device's pair button first; it then waits for three minutes. Both sides show
+six digits: if they are the same, press the button again. Without a word it pairs with
+the one device on this network that is waiting. An id from the device's label instead
+of an address proves the device without comparing.`,
+		Example: `  keyhole pair --as "Alice" --name "Alice's laptop"`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.pair(cmd.Context(), args, wait, o)
+		},
+	}
+	c.Flags().StringVar(&o.User, "as", "", "your `name` at the device (default: as on this machine)")
+	c.Flags().StringVar(&o.Name, "name", "", "`name` of this client's key (default: this machine's)")
+	c.Flags().DurationVar(&wait, "wait", client.FindTime, "how long to look for devices on the network")
+	return a.jsonFlag(c)
+}
+
+func (a *app) pair(ctx context.Context, args []string, wait time.Duration, o client.PairOptions) error {
+	h, err := a.home()
+	if err != nil {
+		return err
+	}
+	o.Dial.Log, o.Dial.Find = a.log(), wait
+	found, stop := func() {}, func() {}
+	o.Check = func(d client.Digits) error {
+		found()
+		stop = a.showDigits(ctx, d)
+		return nil
+	}
+	var done client.Paired
+	if len(args) == 1 {
+		found = a.waiting("looking for " + args[0])
+		done, err = h.Pair(ctx, args[0], o)
+		found()
+	} else {
+		var f client.Found
+		if f, err = a.onlyOpen(ctx, wait); err != nil {
+			return err
+		}
+		done, err = h.PairFound(ctx, f, o)
+	}
+	stop()
+	if err != nil {
+		return err
+	}
+	return a.paired(ctx, h, done)
+}
+
+// onlyOpen finds the one device whose pairing window is open.
+func (a *app) onlyOpen(ctx context.Context, wait time.Duration) (client.Found, error) {
+	found, err := a.find(ctx, wait)
+	if err != nil {
+		return client.Found{}, err
+	}
+	open := slices.DeleteFunc(slices.Clone(found), func(f client.Found) bool { return len(f.Pair) == 0 })
+	switch {
+	case len(open) == 1:
+		return open[0], nil
+	case len(open) > 1:
+		a.say("%d devices are open for pairing. Say which:", len(open))
+		for _, f := range open {
+			a.say("  keyhole pair %s    (%s)", f.ID, f.Name)
+		}
+		return client.Found{}, errSilent(control.ExitUsage)
+	case len(found) > 0:
+		a.say("%s heard on this network, none open for pairing", count(len(found), "device"))
+		return client.Found{}, client.ErrWindowClosed
+	}
+	return client.Found{}, &client.UnreachableError{Device: "a device", Err: client.ErrNotAnswered}
+}
+
+// showDigits prints the digits, big enough to be found, and counts down to the
+// press. The caller calls what it returns when the wait is over.
+func (a *app) showDigits(ctx context.Context, d client.Digits) (stop func()) {
+	fmt.Fprintf(a.err, "\n    %s\n\n", d.Check.Grouped())
+	name := "the device"
+	if d.Device != "" {
+		name = fmt.Sprintf("%q", d.Device)
+	}
+	if d.Trust >= client.TrustID {
+		a.say("%s has proven the id you named. When its display shows these digits, press its pair button.", name)
+	} else {
+		a.say("Compare: only when %s shows the same digits (on its display, or in `keyholed status`), press its pair button.", name)
+	}
+	return a.countDown(ctx, "waiting for the press at the device", client.PressTime)
+}
+
+// countDown shows the seconds left on a terminal, and one line elsewhere.
+func (a *app) countDown(ctx context.Context, text string, left time.Duration) (stop func()) {
+	if !isTerminal(a.err) {
+		a.say("%s… %.0f s", text, left.Seconds())
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for ; left > 0; left -= time.Second {
+			fmt.Fprintf(a.err, "\r%s… %2.0f s ", text, left.Seconds())
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-over
+		fmt.Fprintf(a.err, "\r%s\r", strings.Repeat(" ", len(text)+8))
+	}
+}
+
+// nowPaired is `pair --json`.
+type nowPaired struct {
+	client.Device
+	Already bool `json:"already"`
+}
+
+// paired tells how it went, and asks for the digits where only they can prove
+// that nobody is in the middle.
+func (a *app) paired(ctx context.Context, h *client.Home, p client.Paired) error {
+	d := p.Device
+	if !d.Checked && !p.Already && a.asking() {
+		if !a.ask("Did the device show the same digits?") {
+			return a.unpair(ctx, h, d)
+		}
+		if err := h.Confirm(d); err != nil {
+			return err
+		}
+		d.Checked = true
+	}
+	if !d.Checked {
+		a.say("note: nothing but the digits says that this is your device: its key is %s. Compare its id with `keyholed status`: %s", p.Trust, d.ID)
+	}
+	if a.json {
+		return a.document(nowPaired{d, p.Already})
+	}
+	verb := "paired with"
+	if p.Already {
+		verb = "already paired with"
+	}
+	_, err := fmt.Fprintf(a.out, "%s %s (%s): you are %s, %s\n", verb, plain(d.Name), d.ID, plain(d.User), plain(d.Role))
+	return err
+}
+
+// unpair undoes a pairing in which the digits were not the same.
+func (a *app) unpair(ctx context.Context, h *client.Home, d client.Device) error {
+	conn, err := h.DialDevice(ctx, d, client.DialOptions{Find: -1})
+	if err == nil {
+		_, err = conn.Revoke(ctx, h.Key().Fingerprint().String())
+		conn.Close()
+	}
+	if err := h.Forget(d.Fingerprint); err != nil {
+		return err
+	}
+	a.say("Not paired: whoever answered is not your device, or somebody stands between. Your device may have let somebody else in: look at `keyholed users` there, and revoke whom you do not know.")
+	if err != nil {
+		a.say("(What answered did not take the pairing back: %v)", err)
+	}
+	return errSilent(control.ExitRefused)
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) usersCommand() *cobra.Command {
+	return a.jsonFlag(&cobra.Command{
+		Use: "users [DEVICE]", Short: "Who may enter a device", Args: words(0, 1),
+		Example: "  keyhole users",
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.users(cmd.Context(), args) },
+	})
+}
+
+func (a *app) users(ctx context.Context, args []string) error {
+	conn, _, err := a.reach(ctx, args, 0)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	list, err := conn.Users(ctx)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.document(map[string]any{"device": conn.Device().ID, "users": list})
+	}
+	var rows [][]string
+	for _, u := range list {
+		var keys []string
+		for _, k := range u.Keys {
+			keys = append(keys, k.Name+" "+k.Fingerprint.Short())
+		}
+		rows = append(rows, []string{u.Name, u.Role, yes(u.Online, "online"), strings.Join(keys, ", ")})
+	}
+	return a.table([]string{"NAME", "ROLE", "", "KEYS"}, rows)
+}
+
+func (a *app) revokeCommand() *cobra.Command {
+	return a.jsonFlag(&cobra.Command{
+		Use: "revoke [DEVICE] USER", Short: "Who may no longer enter, from this second", Args: words(1, 2),
+		Long:    "USER is a name, or the fingerprint of one key. Open sessions and tunnels are cut at once.",
+		Example: `  keyhole revoke "Front door" Bob`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			conn, rest, err := a.reach(cmd.Context(), args, 1)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			r, err := conn.Revoke(cmd.Context(), rest[0])
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.document(r)
+			}
+			a.say("revoked: %s, %s, %s cut", r.User, count(len(r.Keys), "key"), count(r.SessionsClosed, "session"))
+			return nil
+		},
+	})
+}
+
+func (a *app) roleCommand() *cobra.Command {
+	return a.jsonFlag(&cobra.Command{
+		Use: "role [DEVICE] USER ROLE", Short: "Give a user another role", Args: words(2, 3),
+		Example: `  keyhole role "Front door" Bob owner`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			conn, rest, err := a.reach(cmd.Context(), args, 2)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			u, err := conn.SetRole(cmd.Context(), rest[0], rest[1])
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.document(u)
+			}
+			a.say("%s is %s now", u.Name, u.Role)
+			return nil
+		},
+	})
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/keyholed/keyhole/client"
+	"github.com/keyholed/keyhole/daemon/control"
+	"github.com/keyholed/keyhole/protocol/api"
+	"github.com/keyholed/keyhole/protocol/identity"
+	"github.com/keyholed/keyhole/protocol/session"
+)
+
+// report tells the person what went wrong and what to type next, and returns the
+// exit code.
+func (a *app) report(err error) int {
+	if err == nil {
+		return control.ExitDone
+	}
+	var silent errSilent
+	if errors.As(err, &silent) {
+		return int(silent)
+	}
+	code, what, try := explain(err)
+	fmt.Fprintln(a.err, "keyhole: "+plain(what))
+	for _, t := range try {
+		fmt.Fprintln(a.err, "Try: "+plain(t))
+	}
+	return code
+}
+
+// explain says what an error means: exit code, what happened and why, and the
+// commands that may help.
+func explain(err error) (code int, what string, try []string) {
+	var usage *usageError
+	var missing *client.NotFoundError
+	var many *client.AmbiguousError
+	var wrong *identity.MismatchError
+	var away *client.UnreachableError
+	var name *client.NameError
+	var problem *api.Problem
+	switch {
+	case errors.As(err, &usage):
+		return control.ExitUsage, usage.text, []string{usage.command + " --help"}
+	case errors.As(err, &missing):
+		if missing.Typed == "" {
+			return control.ExitNotFound, err.Error(), []string{"keyhole pair    (after pressing the device's pair button)"}
+		}
+		return control.ExitNotFound, err.Error(), []string{"keyhole devices"}
+	case errors.As(err, &many):
+		for _, d := range many.Devices {
+			try = append(try, string(d.ID)+"    ("+d.Name+")")
+		}
+		return control.ExitUsage, err.Error(), try[:min(len(try), 10)]
+	case errors.As(err, &wrong):
+		return control.ExitRefused, "another device answers: " + wrong.Error() + ". Nothing was sent to it",
+			[]string{"keyhole doctor", "keyhole forget, then keyhole pair    (only if your device was reset and made a new key)"}
+	case errors.As(err, &away):
+		return control.ExitNotReachable, err.Error(), []string{"keyhole doctor    (says how far it gets)"}
+	case errors.As(err, &name):
+		return control.ExitUsage, err.Error(), []string{`keyhole pair --as "Alice" --name "Alice's laptop"`}
+	case errors.Is(err, client.ErrWindowClosed):
+		return control.ExitRefused, err.Error(), []string{"press the device's pair button, then: keyhole pair"}
+	case errors.Is(err, client.ErrNoButton):
+		return control.ExitRefused, err.Error(), nil
+	case errors.Is(err, client.ErrBadPath), errors.Is(err, client.ErrNotAddress), errors.Is(err, session.ErrBadService):
+		return control.ExitUsage, err.Error(), nil
+	case errors.As(err, &problem):
+		return explainProblem(problem)
+	case errors.Is(err, context.Canceled):
+		return control.ExitFailed, errInterrupted.Error(), nil
+	case errors.Is(err, context.DeadlineExceeded):
+		return control.ExitNotReachable, "no answer in time", []string{"keyhole doctor"}
+	}
+	return control.ExitFailed, strings.ReplaceAll(err.Error(), "\n", "; "), nil
+}
+
+// explainProblem is for what the device itself has answered.
+func explainProblem(p *api.Problem) (code int, what string, try []string) {
+	switch p.Code() {
+	case api.CodeServiceDown:
+		return control.ExitNotReachable, p.Error(), []string{"keyhole doctor    (asks every service)"}
+	case api.CodeAborted:
+		return control.ExitRefused, p.Error(), []string{"press the device's pair button, then: keyhole pair"}
+	case api.CodeNameTaken:
+		if p.Suggestion != "" {
+			try = []string{fmt.Sprintf("keyhole pair --as %q", p.Suggestion)}
+		}
+		return control.ExitRefused, p.Error(), try
+	case api.CodeTimeout:
+		return control.ExitFailed, p.Error(), []string{"press the device's pair button, then: keyhole pair"}
+	case api.CodeUnavailable:
+		return control.ExitFailed, p.Error(), nil
+	}
+	return control.ExitCode(p), p.Error(), nil
+}
