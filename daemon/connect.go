@@ -19,7 +19,7 @@ func (d *Daemon) connect(w http.ResponseWriter, r *http.Request, c caller) {
 		api.WriteProblem(w, stranger)
 		return
 	}
-	service, problem := d.admit(r.Host, c)
+	service, problem := d.admit(authorityOf(r), c)
 	if problem != nil {
 		api.WriteProblem(w, problem)
 		return
@@ -29,6 +29,15 @@ func (d *Daemon) connect(w http.ResponseWriter, r *http.Request, c caller) {
 	if err := d.tunnel(w, r, meta, service); err != nil {
 		d.answerError(w, r, err)
 	}
+}
+
+// authorityOf is what CONNECT asks for, or "" where the request says it in two
+// ways: net/http takes "alice@cam", "cam/x" and "/x" with a Host header for "cam".
+func authorityOf(r *http.Request) string {
+	if r.RequestURI != r.Host {
+		return ""
+	}
+	return r.Host
 }
 
 // admit finds the service that a paired caller names and may use.

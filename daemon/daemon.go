@@ -61,7 +61,7 @@ type Daemon struct {
 	window  *pairing.Window
 	bridge  *tunnel.Bridge
 	server  *session.Server
-	routes  []route
+	routes  routes
 	monitor *netstate.Monitor
 	mdns    *discovery.Announcer // nil when quiet
 	board   *hal.Board           // nil: no board
@@ -71,7 +71,11 @@ type Daemon struct {
 	present presence
 	doors   doors
 
-	stopping  chan struct{} // closed when Run's context ends
+	// changing is held from looking at a user to changing him, so that who may be
+	// changed is still who is changed. It is taken before every other lock.
+	changing sync.Mutex
+
+	stopping  chan struct{} // closed by beginStop
 	hurry     chan struct{} // closed by Hurry
 	hurryOnce sync.Once
 }
@@ -129,8 +133,6 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err := d.furnish(&opened); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, d.beginStop)
-	defer stop()
 	tasks, err := d.newTasks()
 	if err != nil {
 		return err
@@ -210,14 +212,14 @@ func (d *Daemon) furnish(opened *closers) error {
 		return err
 	}
 	d.server = session.NewServer(session.Config{
-		Key: d.key, Handler: newDispatch(d), Log: d.log.With("room", "session"), Observe: d.sessionChanged,
+		Key: d.key, Handler: dispatch{d}, Log: d.log.With("room", "session"), Observe: d.sessionChanged,
 		Known: d.store.Known,
 		Limits: session.Limits{
 			Unauthenticated: cfg.Limits.Unauthenticated, Unpaired: cfg.Limits.Unpaired, Paired: cfg.Limits.Sessions,
 		},
 	})
 	opened.add(d.server.Close)
-	d.store.OnRevoke(func(keys []identity.Fingerprint) { d.cut(keys) })
+	d.store.OnRevoke(d.cut)
 	d.store.OnChange(d.panel.refresh)
 	return d.openAnnouncer()
 }

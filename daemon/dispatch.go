@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/keyholed/keyhole/acl"
 	"github.com/keyholed/keyhole/protocol/api"
@@ -25,23 +26,9 @@ var stranger = api.Problemf(api.CodeForbidden, "this key is not paired with this
 
 // dispatch is the device's one http.Handler, whatever path a request came by. It
 // is the only place where who (session) and may (acl) meet.
-type dispatch struct {
-	d      *Daemon
-	mux    *http.ServeMux
-	byName map[string]route // by ServeMux pattern
-}
+type dispatch struct{ d *Daemon }
 
-func newDispatch(d *Daemon) *dispatch {
-	p := &dispatch{d: d, mux: http.NewServeMux(), byName: map[string]route{}}
-	for _, r := range d.routes {
-		pattern := r.Method + " " + r.Path
-		p.byName[pattern] = r
-		p.mux.Handle(pattern, http.NotFoundHandler()) // only matched, see ServeHTTP
-	}
-	return p
-}
-
-func (p *dispatch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (p dispatch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := session.FromRequest(r)
 	c := caller{session: s, principal: acl.Principal{Fingerprint: s.Info().Peer}}
 	c.user, c.paired = p.d.store.UserOf(c.principal.Fingerprint)
@@ -49,56 +36,38 @@ func (p *dispatch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.d.connect(w, r, c)
 		return
 	}
-	_, pattern := p.mux.Handler(r)
-	route, known := p.byName[pattern]
-	if !known {
-		p.refuseUnknown(w, r, c)
+	// Session and connection outlive the answer, so a deadline that has passed by
+	// then harms nothing: the next request sets its own.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
+	route, ok, allow := p.d.routes.find(r)
+	if !ok {
+		refuseUnknown(w, r, c, allow)
 		return
 	}
-	if route.Action != "" {
+	if route.Action != public {
 		decision := p.d.decide(c, acl.Action(route.Action), acl.Service{})
 		if !decision.Allow {
 			p.d.refuse(w, c, decision)
 			return
 		}
 	}
-	r.Pattern = pattern
-	p.setPathValues(r, route)
 	if err := route.serve(p.d, w, r, c); err != nil {
 		p.d.answerError(w, r, err)
 	}
 }
 
-// setPathValues does what ServeMux would have done, had it called the handler.
-func (p *dispatch) setPathValues(r *http.Request, route route) {
-	want := strings.Split(route.Path, "/")
-	have := strings.Split(r.URL.Path, "/")
-	for i, part := range want {
-		if name, ok := strings.CutPrefix(part, "{"); ok && i < len(have) {
-			r.SetPathValue(strings.TrimSuffix(name, "}"), have[i])
-		}
-	}
-}
-
-func (p *dispatch) refuseUnknown(w http.ResponseWriter, r *http.Request, c caller) {
-	if !c.paired {
+// refuseUnknown answers what is not in the table: a stranger as always, a user
+// with what there is instead.
+func refuseUnknown(w http.ResponseWriter, r *http.Request, c caller, allow []string) {
+	switch {
+	case !c.paired:
 		api.WriteProblem(w, stranger)
-		return
-	}
-	var allow []string
-	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
-		try := r.Clone(r.Context())
-		try.Method = method
-		if _, pattern := p.mux.Handler(try); p.byName[pattern].serve != nil {
-			allow = append(allow, method)
-		}
-	}
-	if len(allow) > 0 {
+	case len(allow) > 0:
 		w.Header().Set("Allow", strings.Join(allow, ", "))
-		api.WriteProblem(w, api.Problemf(api.CodeMethod, "%s answers %s only", r.URL.Path, strings.Join(allow, ", ")))
-		return
+		api.WriteProblem(w, api.Problemf(api.CodeMethod, "this resource answers %s only", strings.Join(allow, ", ")))
+	default:
+		api.WriteProblem(w, api.Problemf(api.CodeNotFound, "there is no such resource: /v1/openapi.json lists them"))
 	}
-	api.WriteProblem(w, api.Problemf(api.CodeNotFound, "there is no such resource: /v1/openapi.json lists them"))
 }
 
 // decide asks the access list.
@@ -124,6 +93,10 @@ func (d *Daemon) answerError(w http.ResponseWriter, r *http.Request, err error) 
 	}
 	var p *api.Problem
 	if !errors.As(err, &p) {
+		if r.Context().Err() != nil {
+			d.log.Debug("the peer has gone", "method", r.Method, "path", r.URL.Path, "error", err)
+			return
+		}
 		p = d.problemOf(err)
 	}
 	if p.Status >= http.StatusInternalServerError {
@@ -152,6 +125,8 @@ func (d *Daemon) problemOf(err error) *api.Problem {
 	case errors.Is(err, acl.ErrAmbiguous), errors.Is(err, acl.ErrLastOwner), errors.Is(err, acl.ErrLastKey),
 		errors.Is(err, acl.ErrKeyTaken), errors.Is(err, acl.ErrOwner), errors.Is(err, acl.ErrFull), errors.Is(err, acl.ErrTooMany):
 		return api.Problemf(api.CodeConflict, "%s", rootText(err))
+	case errors.Is(err, session.ErrNotTunnel):
+		return api.Problemf(api.CodeMalformed, "a CONNECT has no body of its own")
 	case errors.Is(err, acl.ErrRole):
 		return api.Problemf(api.CodeMalformed, "%s", rootText(err))
 	case errors.Is(err, acl.ErrReadOnly), errors.Is(err, acl.ErrBroken), errors.Is(err, acl.ErrClosed):

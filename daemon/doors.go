@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 
@@ -22,7 +24,7 @@ type doors struct {
 	face    net.Listener // nil: no page
 	page    *sim.Face
 
-	bound  []netip.AddrPort // of tcp
+	bound  []netip.AddrPort // of tcp and of the page
 	socket string           // path of control
 }
 
@@ -55,6 +57,7 @@ func (d *Daemon) openDoors(opened *closers) error {
 			return fmt.Errorf("front panel page: %w", err)
 		}
 		d.doors.face = l
+		d.doors.bound = append(d.doors.bound, l.Addr().(*net.TCPAddr).AddrPort())
 		opened.add(func() error { return ignoreClosed(l.Close()) })
 	}
 	return nil
@@ -97,9 +100,22 @@ func ignoreClosed(err error) error {
 // lend every peer our own loopback address, and with it the right to pair.
 func (o *doors) own(network, address string) bool {
 	if network == "unix" {
-		return address == o.socket
+		return sameFile(address, o.socket)
 	}
 	return leadsTo(address, o.bound)
+}
+
+// sameFile compares two paths, links in them followed where they exist.
+func sameFile(a, b string) bool {
+	if filepath.Clean(a) == filepath.Clean(b) {
+		return true
+	}
+	one, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	other, err := os.Stat(b)
+	return err == nil && os.SameFile(one, other)
 }
 
 func leadsTo(address string, listeners []netip.AddrPort) bool {
@@ -173,7 +189,7 @@ func located(s config.Service, err error) []error {
 // nothing: what it accepts, Run can start with.
 func Check(cfg *config.Config) error {
 	o := doors{socket: cfg.Socket}
-	for _, address := range cfg.Device.Listen {
+	for _, address := range append([]string{cfg.Board.Web}, cfg.Device.Listen...) {
 		if host, port, err := net.SplitHostPort(address); err == nil {
 			if host == "" {
 				host = "::"

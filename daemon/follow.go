@@ -3,6 +3,7 @@ package daemon
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -15,24 +16,27 @@ import (
 // lets the device notice a reader that is gone.
 const heartbeat = 25 * time.Second
 
+// eventTimeout ends the stream of a reader who takes nothing for so long. With
+// his window and our socket's buffer he has missed some thousand events by then.
+const eventTimeout = 20 * time.Second
+
 // follow sends events as they happen (WHATWG server-sent events: one data line
 // each). The stream ends with the session, so a revocation ends it too.
 func (d *Daemon) follow(w http.ResponseWriter, r *http.Request, c caller) error {
-	feed, stop := d.events.subscribe()
+	feed, stop, err := d.events.subscribe(c.user.Name)
+	if err != nil {
+		return err
+	}
 	defer stop()
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	out := http.NewResponseController(w)
-	if _, err := fmt.Fprint(w, ": keyhole events\n\n"); err != nil {
-		return errAnswered
-	}
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
+	next := ": keyhole events\n\n"
 	for {
-		if err := out.Flush(); err != nil {
+		if err := send(w, next); err != nil {
 			return errAnswered
 		}
-		var err error
 		select {
 		case <-r.Context().Done():
 			return errAnswered
@@ -41,19 +45,28 @@ func (d *Daemon) follow(w http.ResponseWriter, r *http.Request, c caller) error 
 		case <-d.stopping:
 			return errAnswered
 		case <-beat.C:
-			_, err = fmt.Fprint(w, ":\n\n")
+			next = ":\n\n"
 		case ev := <-feed:
-			// The right to listen may have gone since the stream began.
-			if !d.decide(c, acl.ActionEvents, acl.Service{}).Allow {
-				return errAnswered
-			}
 			data, _ := json.Marshal(ev) // plain strings: cannot fail
-			_, err = fmt.Fprintf(w, "data: %s\n\n", data)
+			next = fmt.Sprintf("data: %s\n\n", data)
 		}
-		if err != nil {
+		// The right to listen may have gone since the stream began.
+		if !d.decide(c, acl.ActionEvents, acl.Service{}).Allow {
 			return errAnswered
 		}
 	}
+}
+
+// send writes to a reader who must take it within eventTimeout.
+func send(w http.ResponseWriter, text string) error {
+	control := http.NewResponseController(w)
+	if err := control.SetWriteDeadline(time.Now().Add(eventTimeout)); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(w, text); err != nil {
+		return err
+	}
+	return control.Flush()
 }
 
 // Pages of the audit log.

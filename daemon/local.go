@@ -128,7 +128,10 @@ func (d *Daemon) localPress(w http.ResponseWriter, r *http.Request) error {
 	if d.sim == nil {
 		return api.Problemf(api.CodeConflict, "this board is not simulated: press the real button, or use `keyholed pair open`")
 	}
-	hold := nominal[press.Button]
+	hold, known := nominal[press.Button]
+	if !known {
+		return api.Problemf(api.CodeNotFound, "there is no button %q: the buttons are pair, support and reset", press.Button)
+	}
 	if press.HoldMillis != 0 {
 		hold = time.Duration(press.HoldMillis) * time.Millisecond
 	}
@@ -164,7 +167,8 @@ func (d *Daemon) localRevoke(w http.ResponseWriter, r *http.Request) error {
 	if err := api.DecodeRequest(w, r, &order); err != nil {
 		return err
 	}
-	revoked, err := d.revoke(order.Who, acl.By{User: localUser(r), Via: "control socket"})
+	anybody := func(acl.User) error { return nil }
+	revoked, err := d.revoke(order.Who, acl.By{User: localUser(r), Via: "control socket"}, anybody)
 	if err != nil {
 		return err
 	}

@@ -21,23 +21,29 @@ func (d *Daemon) asker(c caller) (pairing.Caller, error) {
 	if err != nil {
 		return pairing.Caller{}, err
 	}
-	tcp := info.Path == session.PathTCP
-	local := false
-	if tcp {
-		var why string
-		local, why = netstate.Local(info.Local.Addr().Unmap(), info.Remote.Addr().Unmap(), d.config().Pairing.Interfaces)
-		if !local {
-			d.log.Debug("caller is not local", "remote", info.Remote, "why", why)
-		}
-	}
 	return pairing.Caller{
-		Fingerprint: info.Peer, Exporter: exporter, Local: local, TCP: tcp, Source: info.Remote.Addr().Unmap(),
+		Fingerprint: info.Peer, Exporter: exporter, Local: d.local(c), TCP: info.Path == session.PathTCP, Source: info.Remote.Addr().Unmap(),
 	}, nil
+}
+
+// local asks the kernel whether a caller is a neighbour (SECURITY: *local*).
+// While the window is closed nobody can use the answer, and strangers shall not
+// make us read the routing table.
+func (d *Daemon) local(c caller) bool {
+	tcp := c.session.NetConn()
+	if tcp == nil || !d.window.State().Open {
+		return false
+	}
+	local, why := netstate.LocalConn(tcp, d.config().Pairing.Interfaces)
+	if !local {
+		d.log.Debug("caller is not local", "remote", c.session.Info().Remote, "why", why)
+	}
+	return local
 }
 
 func (d *Daemon) pairBegin(w http.ResponseWriter, r *http.Request, c caller) error {
 	var body api.ButtonBegin
-	if err := api.DecodeRequest(w, r, &body); err != nil {
+	if err := decode(w, r, &body); err != nil {
 		return err
 	}
 	commitment, err := hex.DecodeString(body.Commitment)
@@ -61,7 +67,7 @@ func (d *Daemon) pairBegin(w http.ResponseWriter, r *http.Request, c caller) err
 
 func (d *Daemon) pairReveal(w http.ResponseWriter, r *http.Request, c caller) error {
 	var body api.ButtonReveal
-	if err := api.DecodeRequest(w, r, &body); err != nil {
+	if err := decode(w, r, &body); err != nil {
 		return err
 	}
 	nonce, err := hex.DecodeString(body.Nonce)
@@ -99,11 +105,20 @@ func (d *Daemon) pairingProblem(c caller, err error) error {
 	case errors.As(err, &request):
 		return api.Problemf(api.CodeMalformed, "the field %q: %s", request.Field, request.Why)
 	case errors.As(err, &refused):
-		info := c.session.Info()
-		d.record(acl.Event{What: acl.WhatPairingFailed, Fingerprint: info.Peer, Path: string(info.Path), Source: info.Remote.Addr().String(), Why: string(refused.Code)})
+		d.recordFailedPairing(c, refused.Code)
 		return api.Problemf(pairingCodes[refused.Code], "%s", refused.Error())
 	}
 	return err
+}
+
+// recordFailedPairing keeps what became of a try. Who asks while no window is open
+// for him has tried nothing, and could otherwise fill the log from afar.
+func (d *Daemon) recordFailedPairing(c caller, why pairing.Code) {
+	if why == pairing.CodeRefused || why == pairing.CodeBusy {
+		return
+	}
+	info := c.session.Info()
+	d.record(acl.Event{What: acl.WhatPairingFailed, Fingerprint: info.Peer, Path: string(info.Path), Source: info.Remote.Addr().String(), Why: string(why)})
 }
 
 // granter enters whom the person at the device accepted into the access list.

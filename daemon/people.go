@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"net/http"
-	"net/url"
 	"slices"
 
 	"github.com/keyholed/keyhole/acl"
@@ -43,7 +42,7 @@ func apiUser(u acl.User, online map[identity.Fingerprint]bool) api.User {
 }
 
 func (d *Daemon) userByName(w http.ResponseWriter, r *http.Request, _ caller) error {
-	u, err := d.store.User(pathUser(r))
+	u, err := d.store.User(r.PathValue("user"))
 	if err != nil {
 		return err
 	}
@@ -62,13 +61,15 @@ func (d *Daemon) oneUser(u acl.User) api.User {
 
 func (d *Daemon) patchUser(w http.ResponseWriter, r *http.Request, c caller) error {
 	var patch api.UserPatch
-	if err := api.DecodeRequest(w, r, &patch); err != nil {
+	if err := decode(w, r, &patch); err != nil {
 		return err
 	}
 	if (patch.Role == nil) == (patch.Name == nil) {
 		return api.Problemf(api.CodeMalformed, "give either role or name: one change at a time")
 	}
-	who, by := pathUser(r), c.by()
+	who, by := r.PathValue("user"), c.by()
+	d.changing.Lock()
+	defer d.changing.Unlock()
 	target, err := d.store.User(who)
 	if err != nil {
 		return err
@@ -105,14 +106,7 @@ func (d *Daemon) mayChange(c caller, target acl.User, role *string) error {
 }
 
 func (d *Daemon) revokeUser(w http.ResponseWriter, r *http.Request, c caller) error {
-	target, err := d.store.User(pathUser(r))
-	if err != nil {
-		return err
-	}
-	if err := d.mayChange(c, target, nil); err != nil {
-		return err
-	}
-	revoked, err := d.revoke(pathUser(r), c.by())
+	revoked, err := d.revoke(r.PathValue("user"), c.by(), func(target acl.User) error { return d.mayChange(c, target, nil) })
 	if err != nil {
 		return err
 	}
@@ -120,38 +114,41 @@ func (d *Daemon) revokeUser(w http.ResponseWriter, r *http.Request, c caller) er
 	return nil
 }
 
-// revoke takes a user or one key off the list and cuts what they have open. When
-// it returns, nothing of theirs is live any more.
-func (d *Daemon) revoke(who string, by acl.By) (api.Revoked, error) {
+// revoke takes a user or one key off the list, if may has nothing against it. When
+// it returns, nothing of theirs is live any more: the store has called cut.
+func (d *Daemon) revoke(who string, by acl.By, may func(acl.User) error) (api.Revoked, error) {
+	d.changing.Lock()
+	defer d.changing.Unlock()
 	target, err := d.store.User(who)
 	if err != nil {
 		return api.Revoked{}, err
 	}
+	if err := may(target); err != nil {
+		return api.Revoked{}, err
+	}
+	live := d.server.Sessions()
 	keys, err := d.store.Revoke(who, by)
 	if err != nil {
 		return api.Revoked{}, err
 	}
-	closed := d.cut(keys)
+	closed := 0
+	for _, s := range live {
+		if slices.Contains(keys, s.Peer) {
+			closed++
+		}
+	}
 	d.log.Info("revoked", "user", target.Name, "keys", len(keys), "sessions", closed, "by", by.User)
 	d.events.publish(api.Event{Kind: "user", What: "revoked", User: target.Name})
 	return api.Revoked{User: target.Name, Keys: keys, SessionsClosed: closed}, nil
 }
 
 // cut ends every session of these keys, the tunnels in them included.
-func (d *Daemon) cut(keys []identity.Fingerprint) int {
-	return d.server.CloseSessions(func(s session.Info) bool { return slices.Contains(keys, s.Peer) })
+func (d *Daemon) cut(keys []identity.Fingerprint) {
+	d.server.CloseSessions(func(s session.Info) bool { return slices.Contains(keys, s.Peer) })
 }
 
 // by names the caller as the one who makes a change.
 func (c caller) by() acl.By {
 	info := c.session.Info()
 	return acl.By{User: c.user.Name, Fingerprint: info.Peer, Via: string(info.Path)}
-}
-
-func pathUser(r *http.Request) string {
-	// The value is as it stood in the URL; names may have spaces.
-	if name, err := url.PathUnescape(r.PathValue("user")); err == nil {
-		return name
-	}
-	return r.PathValue("user")
 }

@@ -20,8 +20,8 @@ type route struct {
 const public = ""
 
 // table returns everything a peer may ask for, CONNECT apart (connect.go).
-func table() []route {
-	return []route{
+func table() routes {
+	return routes{
 		{api.Operation{Method: "GET", Path: "/v1/hello", Summary: "What anybody may know: who the device is and whether it can be paired with now.",
 			Action: public, Answer: api.Hello{}}, (*Daemon).hello},
 		{api.Operation{Method: "POST", Path: "/v1/pair/button", Summary: "Begin pairing in button mode.",

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 
 	"github.com/keyholed/keyhole/daemon/control"
 	"github.com/keyholed/keyhole/hal"
@@ -57,22 +58,33 @@ func (d *Daemon) serveSessions(ctx context.Context, ready func()) error {
 			first = errors.New("a listener ended by itself")
 		}
 	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainDuration)
+	d.beginStop()
+	err := d.drain(context.WithoutCancel(ctx))
+	for range running {
+		err = errors.Join(err, <-failed)
+	}
+	return errors.Join(first, err)
+}
+
+// drain lets the requests and tunnels that are open finish. That they did not in
+// time is no error.
+func (d *Daemon) drain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, drainDuration)
+	var watching sync.WaitGroup
+	defer watching.Wait()
 	defer cancel()
-	go func() { // ends with drain
+	watching.Go(func() {
 		select {
 		case <-d.hurry:
 			cancel()
-		case <-drain.Done():
+		case <-ctx.Done():
 		}
-	}()
-	if err := d.server.Shutdown(drain); err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
-		first = errors.Join(first, err)
+	})
+	err := d.server.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return nil
 	}
-	for range running {
-		first = errors.Join(first, <-failed)
-	}
-	return first
+	return err
 }
 
 func (d *Daemon) serveControl(ctx context.Context, ready func()) error {

@@ -62,6 +62,7 @@ type Session struct {
 	state  func() tls.ConnectionState
 	ready  readiness.Reader // of a TLS connection over TCP, nil where the system has no readiness
 	done   chan struct{}
+	tcp    net.Conn // below TLS; nil on QUIC
 
 	mu       sync.Mutex
 	info     Info
@@ -105,6 +106,10 @@ func (s *Session) Exporter(label string, context []byte, length int) ([]byte, er
 func export(state tls.ConnectionState, label string, context []byte, length int) ([]byte, error) {
 	return state.ExportKeyingMaterial(label, context, length)
 }
+
+// NetConn is the TCP connection below, for asking the kernel about it and for
+// nothing else; nil on QUIC.
+func (s *Session) NetConn() net.Conn { return s.tcp }
 
 // Done is closed when the session has ended.
 func (s *Session) Done() <-chan struct{} { return s.done }
