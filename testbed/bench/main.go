@@ -1,0 +1,111 @@
+// Command bench measures Keyhole beside what people use instead, all in one
+// run and taking turns, so that a busy machine is busy for everyone: what counts
+// are the ratios. Everything runs on loopback:
+//
+//	viewer (this process) -> client side -> device side -> service
+//
+// Client side, device side and service are processes of their own, so that the
+// CPU and the memory of each can be told. Nothing passes or fails by time; the
+// goals are printed beside what was reached.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Settings say how much is measured.
+type settings struct {
+	bin      string        // folder of keyholed, for its idle memory; may be missing
+	only     []string      // names of contenders; empty: all
+	reps     int           // turns
+	bulk     time.Duration // of one transfer
+	connects int           // one after the other
+	storm    time.Duration // of 50 at once
+	echoes   int           // round trips
+	idle     []int         // tunnels held
+	json     bool
+}
+
+func main() {
+	s := settings{}
+	role := flag.String("role", "", "run as one side of a contender (used by the program itself)")
+	target := flag.String("target", "", "address that the role connects to")
+	extra := flag.String("extra", "", "what else the role needs")
+	only := flag.String("only", "", "comma-separated names of contenders")
+	full := flag.Bool("full", false, "more turns and longer ones: about 15 minutes instead of 3")
+	flag.StringVar(&s.bin, "bin", "", "folder with a built keyholed, to measure its idle memory")
+	flag.BoolVar(&s.json, "json", false, "print the measurements as JSON")
+	flag.Parse()
+	if *role != "" {
+		if err := play(*role, *target, *extra); err != nil {
+			fmt.Fprintln(os.Stderr, *role+":", err)
+			os.Exit(1)
+		}
+		return
+	}
+	s.reps, s.bulk, s.connects, s.storm, s.echoes, s.idle = 3, 800*time.Millisecond, 60, 600*time.Millisecond, 500, []int{100, 1000}
+	if *full {
+		s.reps, s.bulk, s.connects, s.storm, s.echoes = 9, 3*time.Second, 300, 2*time.Second, 5000
+	}
+	if *only != "" {
+		s.only = strings.Split(*only, ",")
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, s); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, s settings) error {
+	dir, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := &bench{settings: s, dir: dir}
+	defer b.stop()
+	if err := b.prepare(ctx); err != nil {
+		return err
+	}
+	// Memory first: storms leave freed stacks and tables behind that would hide
+	// what a tunnel costs.
+	for _, c := range b.contenders {
+		fmt.Fprintf(os.Stderr, "\rmemory: %-36s", c.name)
+		if err := b.memory(ctx, c); err != nil {
+			return fmt.Errorf("memory of %s: %w", c.name, err)
+		}
+	}
+	for turn := range s.reps {
+		for _, c := range b.contenders {
+			fmt.Fprintf(os.Stderr, "\rturn %d of %d: %-28s", turn+1, s.reps, c.name)
+			if err := b.turn(ctx, c); err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+		}
+	}
+	fmt.Fprintf(os.Stderr, "\r%50s\r", "")
+	sum := b.summary(ctx)
+	if s.json {
+		e := json.NewEncoder(os.Stdout)
+		e.SetIndent("", "  ")
+		return e.Encode(sum)
+	}
+	sum.print(os.Stdout)
+	return nil
+}
+
+// wanted says whether a contender takes part.
+func (s settings) wanted(name string) bool {
+	return len(s.only) == 0 || slices.Contains(s.only, name)
+}
