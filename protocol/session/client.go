@@ -12,6 +12,17 @@ import (
 	"github.com/keyholed/keyhole/protocol/identity"
 )
 
+const (
+	// clientStreamWindow is what a client lets its device send ahead on one
+	// tunnel.
+	clientStreamWindow = 1 << 20
+	// clientWindow is the same for all tunnels of a session together, which
+	// share it: were it smaller than all their windows, a few paused players
+	// would stop all other tunnels, and requests, for good. It is no
+	// reservation, and a client has pinned its device.
+	clientWindow = (maxStreams + 4) * clientStreamWindow
+)
+
 // A Client is an authenticated session with a device, as the client sees it:
 // requests go over it, and tunnels over it or over connections of their own to
 // the same address. It may be used by several goroutines.

@@ -35,6 +35,8 @@ func dialQUIC(ctx context.Context, address string, c *DialConfig) (*Client, erro
 	quicConfig := quicConfig(dialTimeout)
 	quicConfig.KeepAlivePeriod = quicKeepAlive
 	quicConfig.MaxIncomingStreams = -1 // a device opens none
+	quicConfig.InitialConnectionReceiveWindow = clientWindow
+	quicConfig.MaxConnectionReceiveWindow = clientWindow
 	h := &http3Carrier{udp: udp, transport: &quic.Transport{Conn: udp}}
 	h.conn, err = h.transport.Dial(ctx, remote, config, quicConfig)
 	if err != nil {

@@ -117,8 +117,8 @@ func (h *http2Carrier) newTransport() *http.Transport {
 		HTTP2: &http.HTTP2Config{
 			SendPingTimeout:               30 * time.Second, // a device that lost power is noticed
 			PingTimeout:                   15 * time.Second,
-			MaxReceiveBufferPerStream:     1 << 20,
-			MaxReceiveBufferPerConnection: 4<<20 - 1,
+			MaxReceiveBufferPerStream:     clientStreamWindow,
+			MaxReceiveBufferPerConnection: clientWindow, // net/http's default where it will not have it, which is larger
 			WriteByteTimeout:              time.Minute,
 		},
 	}

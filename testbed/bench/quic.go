@@ -11,7 +11,7 @@ import (
 // quicConfig leaves raw quic-go its defaults, but for as many streams as there
 // are tunnels, and for a connection window that one tunnel nobody reads from
 // does not use up.
-var quicConfig = &quic.Config{MaxIncomingStreams: roomy, MaxConnectionReceiveWindow: 256 << 20}
+var quicConfig = &quic.Config{MaxIncomingStreams: roomy, InitialConnectionReceiveWindow: 256 << 20, MaxConnectionReceiveWindow: 256 << 20}
 
 // quicStream has half-close by the names that join knows.
 type quicStream struct{ *quic.Stream }
