@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/keyholed/keyhole/internal/durable"
 	"github.com/keyholed/keyhole/protocol/identity"
@@ -71,7 +72,7 @@ func (g *auditLog) append(e *Entry, at position, sync bool) error {
 	// A full segment is followed by a new one, but not in a change that would
 	// have to sync both: then the next change does it, and syncs 6 times in all.
 	if g.file == nil || g.size >= g.limit && !(g.dirty && sync) {
-		if err := g.begin(at); err != nil {
+		if err := g.begin(at, e); err != nil {
 			return err
 		}
 	}
@@ -140,8 +141,8 @@ func (g *auditLog) takeBack(size int64) {
 	}
 }
 
-// begin starts the next segment.
-func (g *auditLog) begin(at position) error {
+// begin starts the next segment, for the line that is about to be written.
+func (g *auditLog) begin(at position, cause *Entry) error {
 	if err := g.sync(); err != nil {
 		return err
 	}
@@ -160,7 +161,7 @@ func (g *auditLog) begin(at position) error {
 	old, size, entered := g.file, g.size, g.entered
 	g.file, g.size, g.entered = file, 0, false
 	g.segments = append(g.segments, segment{number: number, first: g.last + 1, at: at, prev: g.tip})
-	head := &Entry{Event: Event{What: whatSegment}, Device: public}
+	head := &Entry{Time: cause.Time, Unset: cause.Unset, Event: Event{What: whatSegment}, Device: public}
 	if err := g.write(head, at); err != nil {
 		g.file, g.size, g.entered = old, size, entered
 		g.segments = g.segments[:len(g.segments)-1]
@@ -183,7 +184,7 @@ func (g *auditLog) bytes() int64 {
 
 // prune drops the oldest segments when there are too many, after the list they
 // led to is safe in the checkpoint.
-func (g *auditLog) prune(l *list) error {
+func (g *auditLog) prune(l *list, now time.Time) error {
 	if g.bytes() <= g.limit*(maxLogBytes/segmentBytes) {
 		return nil
 	}
@@ -191,7 +192,7 @@ func (g *auditLog) prune(l *list) error {
 	for left := g.bytes(); left > g.limit*(keptLogBytes/segmentBytes) && keep < len(g.segments)-1; keep++ {
 		left -= g.segments[keep].size
 	}
-	if err := g.checkpoint(l, keep); err != nil {
+	if err := g.checkpoint(l, keep, now); err != nil {
 		return err
 	}
 	for _, s := range g.segments[:keep] {
@@ -206,8 +207,8 @@ func (g *auditLog) prune(l *list) error {
 // checkpoint writes the whole list beside the log. keep is the first segment
 // that stays: number and hash before it go into the checkpoint, so that the
 // chain of what is left has a beginning.
-func (g *auditLog) checkpoint(l *list, keep int) error {
-	e := &Entry{Event: Event{What: whatCheckpoint}, NextID: l.nextID}
+func (g *auditLog) checkpoint(l *list, keep int, now time.Time) error {
+	e := &Entry{Time: now, Event: Event{What: whatCheckpoint}, NextID: l.nextID}
 	if len(g.segments) > keep {
 		e.Number, e.Previous = g.segments[keep].first-1, g.segments[keep].prev
 	}

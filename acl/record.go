@@ -61,7 +61,7 @@ func (s *Store) Record(e Event) error {
 		return err
 	}
 	s.flood.missed = 0
-	if err := s.audit.prune(l); err != nil {
+	if err := s.audit.prune(l, entry.Time); err != nil {
 		s.log.Warn("old segments of the audit log stay", "error", err)
 	}
 	return nil

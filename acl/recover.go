@@ -110,6 +110,9 @@ func (s *Store) nothingToLose() error {
 		}
 		return nil
 	}
+	if g := s.audit; copies == 0 && g.segments[0].number == 1 && g.last == 1 {
+		return nil // the head of the first segment, and no more
+	}
 	if l, err := s.audit.replay(nil); err != nil || l.Epoch != 1 || l.Sequence != 0 {
 		return errors.New("the audit log knows of a list")
 	}
@@ -174,7 +177,7 @@ func (s *Store) mendLog(l *list, cut int64, cpErr error) error {
 		s.log.Warn("cut off the torn end of the audit log", "bytes", cut)
 	}
 	if s.audit.at == l.position && len(s.audit.segments) > 0 && cpErr == nil {
-		return s.audit.prune(l)
+		return s.audit.prune(l, s.now())
 	}
 	s.log.Warn("the audit log is mended", "log", s.audit.at.String(), "list", l.position.String(), "checkpoint", cpErr)
 	if err := durable.MkdirAll(s.audit.dir, 0o700); err != nil {
@@ -183,7 +186,7 @@ func (s *Store) mendLog(l *list, cut int64, cpErr error) error {
 	detail := fmt.Sprintf("log was at %s, list is at %s", s.audit.at, l.position)
 	e := &Entry{Event: Event{What: whatRepaired, Detail: detail}}
 	s.stamp(e)
-	err := s.audit.checkpoint(l, 0)
+	err := s.audit.checkpoint(l, 0, e.Time)
 	if err == nil {
 		err = s.audit.append(e, l.position, true)
 	}
