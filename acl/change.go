@@ -1,6 +1,7 @@
 package acl
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -51,14 +52,23 @@ func (s *Store) runLocked(by By, plan func(*list) (*step, error)) (*step, error)
 	if err != nil {
 		return nil, err
 	}
+	if p := st.put; p != nil && next.users[p.ID].bytes > max(maxUserBytes, old.users[p.ID].bytes) {
+		return nil, ErrTooMany
+	}
 	if next.bytes > MaxListBytes && next.bytes > old.bytes {
 		return nil, ErrFull
+	}
+	if len(st.smaller) == 0 {
+		// On a full disk what is left is for those who are to be put out.
+		if err := s.ballast.keep(); full(err) {
+			return nil, fmt.Errorf("access list: %w", err)
+		}
 	}
 	e := &Entry{Event: st.event, Put: st.put, Gone: st.gone}
 	e.By = by
 	s.stamp(e)
 	err = s.audit.append(e, next.position, true)
-	if full(err) && len(st.smaller) > 0 && s.ballast.release() {
+	for full(err) && len(st.smaller) > 0 && s.ballast.release() {
 		err = s.audit.append(e, next.position, true)
 	}
 	if err != nil {
@@ -95,7 +105,7 @@ func (e *ReadOnlyError) Unwrap() []error { return []error{ErrReadOnly, e.Cause} 
 func (s *Store) writeCopies(l *list, what change) {
 	for _, c := range s.copies {
 		err := c.commit(l, what)
-		if full(err) && s.ballast.release() {
+		for full(err) && s.ballast.release() {
 			err = c.commit(l, what)
 		}
 		if err != nil {

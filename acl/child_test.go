@@ -16,7 +16,7 @@ import (
 // as fast as it can and acknowledges every change on its standard output.
 const (
 	childDir   = "KEYHOLE_ACL_CHILD_DIR"
-	childCount = "KEYHOLE_ACL_CHILD_COUNT" // changes to make; 0: until killed
+	childCount = "KEYHOLE_ACL_CHILD_COUNT" // changes to make; 0: until killed; -1: none
 	fullCounts = "KEYHOLE_FULL"            // 1: the counts of a release
 )
 
@@ -44,6 +44,15 @@ func childMain(dir string, n int) error {
 	s, err := Open(childOptions(dir))
 	if err != nil {
 		return err
+	}
+	if n < 0 { // idle: ask and be asked only
+		for range 1000 {
+			s.Decide(Principal{Fingerprint: fp(1)}, ActionMe, Service{})
+			s.Users()
+		}
+		if _, err := s.Verify(); err != nil {
+			return err
+		}
 	}
 	for i := 0; n == 0 || i < n; i++ {
 		if i%3 == 0 {

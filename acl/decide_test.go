@@ -210,7 +210,7 @@ func bigList(tb testing.TB, users int) *list {
 			role = RoleOwner
 		}
 		u := &User{ID: uint64(i), Name: fmt.Sprintf("User %d", i), Role: role, Keys: []Key{
-			{Fingerprint: fp(i), Name: "phone"}, {Fingerprint: fp(100_000 + i), Name: "laptop"},
+			{Fingerprint: fp(i), Name: "phone"}, {Fingerprint: fp(400_000 + i), Name: "laptop"},
 		}}
 		if err := l.add(u, 1); err != nil {
 			tb.Fatal(err)

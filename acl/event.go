@@ -113,7 +113,7 @@ func (h *hash) UnmarshalText(text []byte) error {
 
 const (
 	maxText      = 256
-	maxLineBytes = 16 << 10 // a user is under 9 kB, the rest of a line under 4
+	maxLineBytes = 16 << 10 // nine texts of 256 bytes, each byte escaped to 6 at worst, and a user of 1,900
 	// maxCheckpointBytes is above MaxListBytes in the form of a line.
 	maxCheckpointBytes = 4 << 20
 )

@@ -164,7 +164,7 @@ func (s *Store) remake(c *storeCopy, l *list, problem error) error {
 		}
 	}
 	err := c.rebuild(l)
-	if full(err) && s.ballast.release() {
+	for full(err) && s.ballast.release() {
 		err = c.rebuild(l)
 	}
 	return err

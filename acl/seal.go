@@ -27,8 +27,8 @@ const (
 	sealedHeader  = 1 + keyIDBytes + 8 + 8
 	sealOverhead  = sealedHeader + nonceBytes + tagBytes
 	storeKeyBytes = 32
-	// maxPlain is above the largest user: 8 keys and 16 grants with long names are under 9 kB.
-	maxPlain = 16 << 10
+	// maxPlain is far above maxUserBytes.
+	maxPlain = 4 << 10
 )
 
 var (

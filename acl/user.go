@@ -8,12 +8,17 @@ import (
 	"github.com/keyholed/keyhole/protocol/identity"
 )
 
-// Limits of the list. Together they keep a change under 64 KiB of writing and
-// the list itself small enough to be in memory and in the log's checkpoint.
+// Limits of the list.
 const (
 	MaxUsers  = 1000 // people; the figure that decisions are measured with
 	MaxKeys   = 8    // of one user: phone, laptop, tablet, and their successors
 	MaxGrants = 16   // of one user
+
+	// maxUserBytes is what one user may take in the store. bbolt may put four
+	// values on one leaf and, with a fifth, split it: then 1,900 bytes make 7
+	// pages in each copy, and with the line of the log a change stays under
+	// 64 KiB of writing. Eight keys with ordinary names are 1,300.
+	maxUserBytes = 1900
 )
 
 // A User is a person (or a program) with one or more client keys. What the
@@ -44,7 +49,7 @@ type Grant struct {
 // Errors of what a list can hold.
 var (
 	ErrFull    = errors.New("the access list is full")
-	ErrTooMany = errors.New("too many keys or grants for one user")
+	ErrTooMany = errors.New("too many keys or grants, or too long names, for one user")
 	ErrService = errors.New("not a service name: want [a-z][a-z0-9-]{0,31}")
 )
 
