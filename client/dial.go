@@ -141,12 +141,22 @@ func (o DialOptions) findTime() time.Duration {
 	return max(o.Find, 0)
 }
 
+const (
+	// headStart is what remembered addresses have before the network is asked:
+	// in most cases it need not be bothered.
+	headStart = 250 * time.Millisecond
+
+	// dialTime bounds everything until a session stands. A device itself waits
+	// 5 s for a handshake.
+	dialTime = 6 * time.Second
+)
+
 // race dials the known addresses and each one that is heard. The first session
 // wins; without one the error has every reason.
-func race(ctx context.Context, c call, find time.Duration, config session.DialConfig) (*session.Client, error) {
-	ctx, cancel := context.WithCancel(ctx)
+func race(parent context.Context, c call, find time.Duration, config session.DialConfig) (*session.Client, error) {
+	ctx, cancel := context.WithTimeout(parent, dialTime)
 	defer cancel()
-	r := &racing{ctx: ctx, config: config, won: make(chan *session.Client)}
+	r := &racing{ctx: ctx, config: config, won: make(chan *session.Client), lost: make(chan struct{})}
 	if len(c.addresses) > 0 {
 		r.start(c.addresses)
 	}
@@ -166,7 +176,7 @@ func race(ctx context.Context, c call, find time.Duration, config session.DialCo
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := context.Cause(ctx); err != nil {
+	if err := parent.Err(); err != nil {
 		return nil, err
 	}
 	if len(r.errs) == 0 {
@@ -180,6 +190,7 @@ type racing struct {
 	config  session.DialConfig
 	won     chan *session.Client
 	running sync.WaitGroup
+	lost    chan struct{} // closed when the first attempt has failed
 
 	mu   sync.Mutex
 	errs []error
@@ -203,6 +214,14 @@ func (r *racing) start(addresses []string) {
 // listen asks the network, and dials what it hears as long as it is no address
 // that is being tried already.
 func (r *racing) listen(c call, find time.Duration) {
+	if len(c.addresses) > 0 {
+		select {
+		case <-time.After(headStart):
+		case <-r.lost:
+		case <-r.ctx.Done():
+			return
+		}
+	}
 	ctx, cancel := context.WithTimeout(r.ctx, find)
 	defer cancel()
 	heard := false
@@ -223,5 +242,7 @@ func (r *racing) listen(c call, find time.Duration) {
 func (r *racing) failed(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.errs = append(r.errs, err)
+	if r.errs = append(r.errs, err); len(r.errs) == 1 {
+		close(r.lost)
+	}
 }

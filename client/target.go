@@ -68,7 +68,7 @@ func ParseTarget(s string) (Target, error) {
 // withPort adds the usual port to what can only be an address.
 func withPort(s string) string {
 	bare := strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
-	if a, err := netip.ParseAddr(bare); err == nil {
+	if a, ok := parseIP(bare); ok {
 		return net.JoinHostPort(a.String(), strconv.Itoa(DefaultPort))
 	}
 	if strings.HasSuffix(strings.ToLower(s), ".local") && !strings.Contains(s, " ") {
@@ -86,13 +86,19 @@ func parseAddress(s string) (string, error) {
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
 		return "", ErrNotAddress
 	}
-	if _, err := netip.ParseAddr(host); err == nil {
+	if _, ok := parseIP(host); ok {
 		return s, nil
 	}
 	if !plainHost(host) {
 		return "", ErrNotAddress
 	}
 	return s, nil
+}
+
+// parseIP reads an IP address whose zone, if any, is the name of an interface.
+func parseIP(s string) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(s)
+	return a, err == nil && (a.Zone() == "" || plainHost(a.Zone()))
 }
 
 func plainHost(host string) bool {

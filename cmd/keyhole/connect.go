@@ -202,7 +202,7 @@ func (a *app) showForward(f *client.Forward) error {
 	if a.json {
 		return a.line(openPort{s.Name, s.Type, f.URL(), f.Address()})
 	}
-	_, err := fmt.Fprintf(a.out, "%s\t%s\n", s.Name, f.URL())
+	_, err := fmt.Fprintf(a.out, "%-5s %s\n", s.Name, f.URL())
 	return err
 }
 

@@ -90,15 +90,15 @@ func (a *app) onlyOpen(ctx context.Context, wait time.Duration) (client.Found, e
 // showDigits prints the digits, big enough to be found, and counts down to the
 // press. The caller calls what it returns when the wait is over.
 func (a *app) showDigits(ctx context.Context, d client.Digits) (stop func()) {
-	fmt.Fprintf(a.err, "\n    %s\n\n", d.Check.Grouped())
-	name := "the device"
-	if d.Device != "" {
-		name = fmt.Sprintf("%q", d.Device)
+	name := plain(d.Device)
+	if name == "" {
+		name = "The device"
 	}
+	fmt.Fprintf(a.err, "%s asks you to compare:\n\n      %s\n\n", name, d.Check.Grouped())
 	if d.Trust >= client.TrustID {
-		a.say("%s has proven the id you named. When its display shows these digits, press its pair button.", name)
+		a.say("It has proven the id you named. When its display shows these digits, press its pair button.")
 	} else {
-		a.say("Compare: only when %s shows the same digits (on its display, or in `keyholed status`), press its pair button.", name)
+		a.say("The same on its display, or in `keyholed status` there? Then, and only then, press its pair button.")
 	}
 	return a.countDown(ctx, "waiting for the press at the device", client.PressTime)
 }
@@ -156,11 +156,11 @@ func (a *app) paired(ctx context.Context, h *client.Home, p client.Paired) error
 	if a.json {
 		return a.document(nowPaired{d, p.Already})
 	}
-	verb := "paired with"
+	verb := "Paired with"
 	if p.Already {
-		verb = "already paired with"
+		verb = "Paired before with"
 	}
-	_, err := fmt.Fprintf(a.out, "%s %s (%s): you are %s, %s\n", verb, plain(d.Name), d.ID, plain(d.User), plain(d.Role))
+	_, err := fmt.Fprintf(a.out, "%s %s. You are %s, %s.\n", verb, plain(d.String()), plain(d.User), plain(d.Role))
 	return err
 }
 
