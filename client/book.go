@@ -102,7 +102,7 @@ func parseBook(data []byte) (*book, error) {
 	}
 	var b book
 	if err := api.Decode(data, &b); err != nil {
-		return nil, err
+		return nil, errors.New(err.Error()) // not the answer of a device
 	}
 	return &b, b.check()
 }

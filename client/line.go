@@ -3,9 +3,8 @@ package client
 import (
 	"context"
 	"errors"
-	"time"
-
 	"sync"
+	"time"
 
 	"github.com/keyholed/keyhole/protocol/api"
 	"github.com/keyholed/keyhole/protocol/identity"
@@ -18,6 +17,11 @@ const (
 	// wants its picture at once.
 	retryFirst = 250 * time.Millisecond
 	retryMost  = 10 * time.Second
+
+	// retryDial is how long the first try may take; later ones have more. A
+	// device that starts refuses TCP at once, and waiting for QUIC to give up
+	// would only be late.
+	retryDial = 500 * time.Millisecond
 
 	// lineWait is how long a tunnel that is wanted while the session is down
 	// waits for it. A player gives up at about that time too.
@@ -86,14 +90,10 @@ func (l *Line) Run(ctx context.Context) error {
 
 func (l *Line) comeBack(ctx context.Context) error {
 	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
-		conn, err := l.home.DialDevice(ctx, l.device, l.options)
+		conn, err := l.try(ctx, retryDial+2*pause)
 		if err == nil {
-			_, err = conn.Me(ctx)
-			if err == nil {
-				l.found(conn)
-				return nil
-			}
-			conn.Close()
+			l.found(conn)
+			return nil
 		}
 		var wrong *identity.MismatchError
 		if ctx.Err() != nil || api.IsCode(err, api.CodeForbidden) || errors.As(err, &wrong) && !l.heardElsewhere() {
@@ -105,6 +105,21 @@ func (l *Line) comeBack(ctx context.Context) error {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// try dials once and makes sure that the device still wants us.
+func (l *Line) try(ctx context.Context, patience time.Duration) (*Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	conn, err := l.home.DialDevice(ctx, l.device, l.options)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Me(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // heardElsewhere tells whether to go on after another device answered at a

@@ -15,6 +15,11 @@ import (
 // ErrNotAddress means that a text is no HOST:PORT.
 var ErrNotAddress = errors.New("not an address: want HOST:PORT")
 
+// A TargetError means that a text names no device, whatever is paired.
+type TargetError struct{ Typed, Why string }
+
+func (e *TargetError) Error() string { return fmt.Sprintf("%q: %s", clip(e.Typed), e.Why) }
+
 // A Target is what a person typed to say which device is meant, taken apart. Any
 // of the fields may be empty, not all.
 type Target struct {
@@ -34,10 +39,10 @@ type Target struct {
 // <id>.local is the name that a device has in mDNS and says both at once.
 func ParseTarget(s string) (Target, error) {
 	if strings.HasPrefix(s, "keyhole:") {
-		return Target{}, errors.New("links come with invitations, which this version does not know")
+		return Target{}, &TargetError{s, "links come with invitations, which this version does not know"}
 	}
 	if s == "" || len(s) > maxTextBytes {
-		return Target{}, fmt.Errorf("a device is named by 1 to %d bytes", maxTextBytes)
+		return Target{}, &TargetError{s, fmt.Sprintf("a device is named by 1 to %d bytes", maxTextBytes)}
 	}
 	if id, err := identity.ParseID(s); err == nil {
 		return Target{ID: id}, nil

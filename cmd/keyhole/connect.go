@@ -84,6 +84,11 @@ type ways struct {
 }
 
 func (a *app) connect(ctx context.Context, cmd *cobra.Command, args []string, unix string) error {
+	for _, word := range args[min(1, len(args)-1):] { // whatever DEVICE is, these are services
+		if _, err := parseWish(word); err != nil {
+			return usagef(cmd, "%v", err)
+		}
+	}
 	h, err := a.home()
 	if err != nil {
 		return err

@@ -40,8 +40,11 @@ func explain(err error) (code int, what string, try []string) {
 	var wrong *identity.MismatchError
 	var away *client.UnreachableError
 	var name *client.NameError
+	var target *client.TargetError
 	var problem *api.Problem
 	switch {
+	case errors.As(err, &target):
+		return control.ExitUsage, err.Error(), []string{"keyhole devices"}
 	case errors.As(err, &usage):
 		return control.ExitUsage, usage.text, []string{usage.command + " --help"}
 	case errors.As(err, &missing):
