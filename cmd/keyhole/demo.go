@@ -10,9 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,9 +35,7 @@ func demoCommand() *cobra.Command {
 		Example: "  keyhole demo --once",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
-			defer stop()
-			return runDemo(ctx, cmd.OutOrStdout(), once)
+			return runDemo(cmd.Context(), cmd.OutOrStdout(), once)
 		},
 	}
 	cmd.Flags().BoolVar(&once, "once", false, "pair, connect, fetch a picture, check it, and end")
@@ -56,14 +52,12 @@ func cameraCommand() *cobra.Command {
 		Example: "  keyhole demo camera --http 127.0.0.1:8099 --rtsp 127.0.0.1:8554",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
-			defer stop()
 			camera, err := testcam.Start(o)
 			if err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "http  http://%s/\nrtsp  %s\n", camera.HTTPAddr(), camera.URL())
-			<-ctx.Done()
+			<-cmd.Context().Done()
 			return camera.Close()
 		},
 	}

@@ -60,7 +60,7 @@ func (a *app) root() *cobra.Command {
 		{groupUse, a.execCommand()}, {groupUse, a.callCommand()}, {groupUse, a.eventsCommand()},
 		{groupUse, a.forgetCommand()},
 		{groupPeople, a.usersCommand()}, {groupPeople, a.revokeCommand()}, {groupPeople, a.roleCommand()},
-		{groupHelp, a.doctorCommand()}, {groupHelp, a.versionCommand()},
+		{groupHelp, demoCommand()}, {groupHelp, a.doctorCommand()}, {groupHelp, a.versionCommand()},
 	} {
 		c.GroupID = c.group
 		root.AddCommand(c.Command)
