@@ -88,10 +88,11 @@ type readAhead struct {
 	timer   *time.Timer
 	body    io.Closer
 	done    chan struct{} // closed when the goroutine has ended
+	given   chan struct{} // closed when a closed stream is given up
 }
 
 func startReadAhead(from io.Reader, body io.Closer) *readAhead {
-	r := &readAhead{body: body, done: make(chan struct{})}
+	r := &readAhead{body: body, done: make(chan struct{}), given: make(chan struct{})}
 	r.changed = sync.NewCond(&r.mu)
 	go r.run(from)
 	return r
@@ -100,9 +101,13 @@ func startReadAhead(from io.Reader, body io.Closer) *readAhead {
 func (r *readAhead) run(from io.Reader) {
 	defer close(r.done)
 	buffer := make([]byte, aheadBytes)
+	drained := 0
 	for {
 		n, err := from.Read(buffer)
 		r.mu.Lock()
+		if r.closed {
+			drained += n
+		}
 		r.data, r.err = buffer[:n], err
 		r.changed.Broadcast()
 		for len(r.data) > 0 && !r.closed {
@@ -110,6 +115,12 @@ func (r *readAhead) run(from io.Reader) {
 		}
 		r.mu.Unlock()
 		if err != nil {
+			return
+		}
+		if drained > clientStreamWindow {
+			// It does not end, it streams. Flow control holds it for the rest
+			// of the time; reading on would have it send at full speed.
+			<-r.given
 			return
 		}
 	}
@@ -176,7 +187,10 @@ func (r *readAhead) drain(cancel context.CancelFunc) {
 	r.closed = true
 	r.changed.Broadcast()
 	r.mu.Unlock()
-	late := time.AfterFunc(closeLinger, cancel)
+	late := time.AfterFunc(closeLinger, func() {
+		close(r.given)
+		cancel()
+	})
 	go func() {
 		<-r.done
 		late.Stop()

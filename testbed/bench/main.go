@@ -62,7 +62,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, s); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
+		fmt.Fprintln(os.Stderr, "\nbench:", err)
 		os.Exit(1)
 	}
 }
@@ -81,20 +81,20 @@ func run(ctx context.Context, s settings) error {
 	// Memory first: storms leave freed stacks and tables behind that would hide
 	// what a tunnel costs.
 	for _, c := range b.contenders {
-		fmt.Fprintf(os.Stderr, "\rmemory: %-36s", c.name)
+		fmt.Fprintf(os.Stderr, "\r\033[Kmemory: %-36s", c.name)
 		if err := b.memory(ctx, c); err != nil {
 			return fmt.Errorf("memory of %s: %w", c.name, err)
 		}
 	}
 	for turn := range s.reps {
 		for _, c := range b.contenders {
-			fmt.Fprintf(os.Stderr, "\rturn %d of %d: %-28s", turn+1, s.reps, c.name)
+			fmt.Fprintf(os.Stderr, "\r\033[Kturn %d of %d: %-28s", turn+1, s.reps, c.name)
 			if err := b.turn(ctx, c); err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
 		}
 	}
-	fmt.Fprintf(os.Stderr, "\r%50s\r", "")
+	fmt.Fprint(os.Stderr, "\r\033[K")
 	sum := b.summary(ctx)
 	if s.json {
 		e := json.NewEncoder(os.Stdout)

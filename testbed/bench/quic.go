@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"net"
+	"time"
 
 	"github.com/keyholed/keyhole/protocol/identity"
 	"github.com/quic-go/quic-go"
@@ -11,7 +12,7 @@ import (
 // quicConfig leaves raw quic-go its defaults, but for as many streams as there
 // are tunnels, and for a connection window that one tunnel nobody reads from
 // does not use up.
-var quicConfig = &quic.Config{MaxIncomingStreams: roomy, InitialConnectionReceiveWindow: 256 << 20, MaxConnectionReceiveWindow: 256 << 20}
+var quicConfig = &quic.Config{MaxIncomingStreams: roomy, KeepAlivePeriod: 10 * time.Second, InitialConnectionReceiveWindow: 256 << 20, MaxConnectionReceiveWindow: 256 << 20}
 
 // quicStream has half-close by the names that join knows.
 type quicStream struct{ *quic.Stream }
