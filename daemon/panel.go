@@ -57,7 +57,11 @@ func (s scene) page() *hal.Picture {
 		return countdown("Press to go on", s.gesture.Left, hal.ConfirmWithin)
 	case s.pairing.Asking != nil:
 		a := s.pairing.Asking
-		return hal.Page(hal.Line{Text: a.Name}, hal.Line{Text: "asks to pair"},
+		who := a.User
+		if who == "" {
+			who = a.Name
+		}
+		return hal.Page(hal.Line{Text: who}, hal.Line{Text: "asks to pair"},
 			hal.Line{Text: a.Check.Grouped(), Scale: 2}, hal.Line{Text: "Same? Press PAIR"})
 	case len(s.notice) > 0:
 		return hal.Page(lines(s.notice)...)

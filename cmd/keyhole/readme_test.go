@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyholed/keyhole/internal/testnet"
 )
@@ -30,7 +32,10 @@ func TestREADME(t *testing.T) {
 	if !found || !ended {
 		t.Fatal("README.md has no block marked as tested")
 	}
-	shell := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", "set -x\n"+script)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // it takes 5 s once everything is built
+	defer cancel()
+	shell := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", "set -x\n"+script)
+	shell.WaitDelay = time.Second // what the script left behind keeps the pipe open
 	shell.Dir = root
 	shell.Env = append(os.Environ(), "HOME="+t.TempDir(), "TMPDIR="+t.TempDir(), "GOFLAGS=-buildvcs=false")
 	shell.Env = append(shell.Env, keepGoCaches(t)...)
