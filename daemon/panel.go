@@ -61,7 +61,7 @@ func (s scene) page() *hal.Picture {
 		if who == "" {
 			who = a.Name
 		}
-		return hal.Page(hal.Line{Text: who}, hal.Line{Text: "asks to pair"},
+		return hal.Page(hal.Line{Text: who + " asks"},
 			hal.Line{Text: a.Check.Grouped(), Scale: 2}, hal.Line{Text: "Same? Press PAIR"})
 	case len(s.notice) > 0:
 		return hal.Page(lines(s.notice)...)
