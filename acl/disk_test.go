@@ -1,6 +1,7 @@
 package acl
 
 import (
+	"bytes"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
@@ -23,8 +24,14 @@ type disk struct {
 }
 
 type inode struct {
-	stable  []byte
+	stable  sparse
 	pending []call
+}
+
+// sparse is the content of a file: data, then zeros up to size.
+type sparse struct {
+	data []byte
+	size int64
 }
 
 type directory struct {
@@ -50,7 +57,8 @@ func diskOf(root string) (*disk, error) {
 		}
 		data, err := os.ReadFile(p)
 		d.do(call{name: "open", path: rel, create: true})
-		d.do(call{name: "write", path: rel, data: data})
+		d.do(call{name: "write", path: rel, data: bytes.TrimRight(data, "\x00")})
+		d.do(call{name: "truncate", path: rel, size: int64(len(data))})
 		return err
 	})
 	for name := range d.files {
@@ -109,30 +117,28 @@ func (d *disk) do(c call) {
 	}
 }
 
-func (i *inode) content(kept func(int) bool) []byte {
-	data := slices.Clone(i.stable)
+func (i *inode) content(kept func(int) bool) sparse {
+	f := sparse{slices.Clone(i.stable.data), i.stable.size}
 	for n, c := range i.pending {
 		if kept(n) {
-			data = c.apply(data)
+			f.apply(c)
 		}
 	}
-	return data
+	return f
 }
 
-func (c call) apply(data []byte) []byte {
+func (f *sparse) apply(c call) {
 	if c.name == "truncate" {
-		return resize(data, c.size)
+		f.size = c.size
+		f.data = f.data[:min(int64(len(f.data)), c.size)]
+		return
 	}
-	data = resize(data, max(int64(len(data)), c.offset+int64(len(c.data))))
-	copy(data[c.offset:], c.data)
-	return data
-}
-
-func resize(data []byte, size int64) []byte {
-	if size <= int64(len(data)) {
-		return data[:size]
+	end := c.offset + int64(len(c.data))
+	if gap := end - int64(len(f.data)); gap > 0 {
+		f.data = append(f.data, make([]byte, gap)...)
 	}
-	return append(data, make([]byte, size-int64(len(data)))...)
+	copy(f.data[c.offset:], c.data)
+	f.size = max(f.size, end)
 }
 
 // cuts are the ways in which a cut may treat what was not synced.
@@ -179,7 +185,7 @@ func (d *disk) surviveDir(root, dir, cut string, random *rand.Rand) error {
 	return nil
 }
 
-func (i *inode) survive(cut string, random *rand.Rand) []byte {
+func (i *inode) survive(cut string, random *rand.Rand) sparse {
 	last := len(i.pending) - 1
 	switch cut {
 	case "dropped":
@@ -189,30 +195,25 @@ func (i *inode) survive(cut string, random *rand.Rand) []byte {
 	case "last only":
 		return i.content(func(n int) bool { return n == last })
 	case "size only": // the length was written, the data was not: zeros
-		full := i.content(func(int) bool { return true })
-		return resize(slices.Clone(i.stable), int64(len(full)))
+		f := i.content(func(int) bool { return true })
+		return sparse{i.stable.data[:min(int64(len(i.stable.data)), f.size)], f.size}
 	case "torn":
 		if last >= 0 && i.pending[last].name == "write" {
-			data := i.content(func(n int) bool { return n < last })
+			f := i.content(func(n int) bool { return n < last })
 			c := i.pending[last]
 			c.data = c.data[:random.IntN(len(c.data)+1)]
 			if len(c.data) > 0 {
-				data = c.apply(data)
+				f.apply(c)
 			}
-			return data
+			return f
 		}
 	}
 	return i.content(func(int) bool { return random.IntN(2) == 0 })
 }
 
-// writeSparse leaves out the zeros at the end.
-func writeSparse(name string, data []byte) error {
-	end := len(data)
-	for end > 0 && data[end-1] == 0 {
-		end--
-	}
-	if err := os.WriteFile(name, data[:end], 0o600); err != nil {
+func writeSparse(name string, f sparse) error {
+	if err := os.WriteFile(name, f.data, 0o600); err != nil {
 		return err
 	}
-	return os.Truncate(name, int64(len(data)))
+	return os.Truncate(name, f.size)
 }

@@ -18,7 +18,7 @@ func TestKillWhileWriting(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	dir, acknowledged, changes := "", uint64(0), uint64(0)
 	for trial := range counts(100, 10_000) {
-		if trial%counts(2, 20) == 0 {
+		if trial%counts(4, 20) == 0 {
 			_ = os.RemoveAll(dir)
 			changes += acknowledged
 			dir, acknowledged = memoryDir(t), 0 // a kill loses nothing that was written, wherever

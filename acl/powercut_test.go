@@ -38,7 +38,7 @@ func TestPowerCutWhileMending(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			tell(t, cutStates(t, d, dir, record(t, dir, 3), counts(150, 5_000), 30))
+			tell(t, cutStates(t, d, dir, record(t, dir, 3), counts(60, 5_000), 30))
 		})
 	}
 }

@@ -36,7 +36,7 @@ func record(t testing.TB, dir string, n int) []call {
 		t.Skip("strace is not installed")
 	}
 	out := filepath.Join(t.TempDir(), "trace")
-	cmd := exec.Command(strace, "-f", "-qq", "-xx", "-s", "1000000", "-o", out,
+	cmd := exec.Command(strace, "-f", "--seccomp-bpf", "-qq", "-xx", "-s", "1000000", "-o", out,
 		"-e", "trace=openat,close,write,pwrite64,pwritev,ftruncate,fallocate,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,dup,dup2,dup3",
 		os.Args[0])
 	cmd.Env = append(os.Environ(), childDir+"="+dir, childCount+"="+strconv.Itoa(n))

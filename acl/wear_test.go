@@ -28,7 +28,8 @@ func TestWearOfAChange(t *testing.T) {
 			c.prepare(t, dir)
 			syncs, written, changes := 0, 0, 0
 			mostSyncs, mostBytes, sum := 0, 0, 0
-			for _, call := range record(t, dir, 60) {
+			const trials = 40
+			for _, call := range record(t, dir, trials) {
 				switch call.name {
 				case "sync":
 					syncs++
@@ -41,7 +42,7 @@ func TestWearOfAChange(t *testing.T) {
 					syncs, written = 0, 0
 				}
 			}
-			if changes != 60 || mostSyncs > wearSyncs || mostBytes > wearBytes {
+			if changes != trials || mostSyncs > wearSyncs || mostBytes > wearBytes {
 				t.Errorf("%d changes, up to %d syncs and %d bytes; the goal is %d and %d", changes, mostSyncs, mostBytes, wearSyncs, wearBytes)
 			}
 			t.Logf("up to %d syncs and %d bytes, %d on average", mostSyncs, mostBytes, sum/(changes-1))
