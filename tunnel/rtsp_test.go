@@ -156,10 +156,9 @@ func TestUnansweredRequestHoldsNothingUp(t *testing.T) {
 }
 
 func TestRefusedBodyIsDroppedAndSessionEchoed(t *testing.T) {
-	w := newRTSPPair()
 	raw := "SETUP rtsp://h/ RTSP/2.0\r\nCSeq: 2\r\nSession: abc;timeout=60\r\nTransport: RTP/AVP/UDP\r\nContent-Length: 7\r\n\r\nSETUP x"
 	for _, size := range []int{1, 3, 1 << 16} {
-		w = newRTSPPair()
+		w := newRTSPPair()
 		if err := feed(w.up, raw+options, size); err != nil {
 			t.Fatal(err)
 		}

@@ -16,8 +16,6 @@ const (
 
 	rtpHeaderSize  = 12
 	jpegHeaderSize = 8
-	// RFC 2435 §3.1.8: tables come with the first packet of each picture.
-	tableHeaderSize = 4 + 128
 )
 
 // rtpStream numbers the packets of one viewer (RFC 3550 §5.1):
