@@ -173,11 +173,15 @@ func TestSegmentsAreBounded(t *testing.T) {
 	b := newBench(t)
 	b.audit.limit = 2 << 10
 	b.enter(1, "Alice", "")
+	var old []byte
 	for i := range 60 {
 		b.Store.flood = flood{}
 		b.record(4)
 		if i%7 == 0 {
 			b.enter(100+i, fmt.Sprintf("User %d", i), RoleViewer)
+		}
+		if data, err := os.ReadFile(b.state("audit/000001.log")); err == nil {
+			old = data
 		}
 	}
 	if n, size := len(b.audit.segments), b.audit.bytes(); size > 20*b.audit.limit || n < 5 || b.audit.segments[0].number == 1 {
@@ -186,7 +190,14 @@ func TestSegmentsAreBounded(t *testing.T) {
 	b.sound()
 	before := describe(b.Store)
 	last := b.audit.last
+	// A cut between the checkpoint and the removal of what it covers.
+	if err := os.WriteFile(b.state("audit/000001.log"), old, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	b.reopen()
+	if _, err := os.Stat(b.state("audit/000001.log")); err == nil {
+		t.Error("a segment that the checkpoint covers is still there")
+	}
 	b.sound()
 	if page, err := b.Audit(last-10, 5); err != nil || len(page) != 5 || page[0].Number != last-9 {
 		t.Errorf("a page: %v, %+v", err, page)

@@ -1,6 +1,7 @@
 package acl
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"errors"
@@ -116,18 +117,41 @@ func follows(before line, e *Entry) bool {
 
 // readHead reads the first line of a segment. A damaged one leaves zeros.
 func (g *auditLog) readHead(number int) (segment, error) {
-	lines, err := readLines(g.path(number))
+	f, err := os.Open(g.path(number))
 	if err != nil {
 		return segment{}, err
 	}
-	s := segment{number: number}
-	if len(lines) > 0 {
-		s.size = lines[len(lines)-1].end
-		if e := lines[0].entry; e != nil {
-			s.first, s.at, s.prev = e.Number, e.position, e.Previous
-		}
+	defer func() { _ = f.Close() }() // only read
+	info, err := f.Stat()
+	if err != nil {
+		return segment{}, err
+	}
+	s := segment{number: number, size: info.Size()}
+	first, err := bufio.NewReader(io.LimitReader(f, maxLineBytes+1)).ReadBytes('\n')
+	if err != nil && err != io.EOF {
+		return segment{}, err
+	}
+	if e, err := parseEntry(bytes.TrimSuffix(first, []byte("\n")), maxLineBytes); err == nil {
+		s.first, s.at, s.prev = e.Number, e.position, e.Previous
 	}
 	return s, nil
+}
+
+// forgetBefore lets go of segments that a checkpoint has covered: a power cut
+// came before they were removed.
+func (g *auditLog) forgetBefore(checkpoint *Entry, readOnly bool) error {
+	if checkpoint == nil {
+		return nil
+	}
+	for len(g.segments) > 1 && g.segments[0].first != 0 && g.segments[0].first <= checkpoint.Number {
+		if !readOnly {
+			if err := ignoreMissing(os.Remove(g.path(g.segments[0].number))); err != nil {
+				return err
+			}
+		}
+		g.segments = g.segments[1:]
+	}
+	return nil
 }
 
 func (g *auditLog) forgetLast(readOnly bool) error {

@@ -133,7 +133,10 @@ func (s *Store) restore(stateDir string, cut int64) error {
 	if base == nil && (errors.Is(problems[0], errOtherKey) || errors.Is(problems[1], errOtherKey)) {
 		return fmt.Errorf("%w: %s: %w; put identity and state of one device together, or reset the device", ErrLost, stateDir, errOtherKey)
 	}
-	checkpoint, _, cpErr := s.audit.readCheckpoint()
+	checkpoint, covered, cpErr := s.audit.readCheckpoint()
+	if err := s.audit.forgetBefore(covered, s.readOnly != nil); err != nil {
+		return fmt.Errorf("audit log: %w", err)
+	}
 	l, err := s.audit.replay(newer(base, checkpoint))
 	if err != nil {
 		return fmt.Errorf("%w: copy a: %v; copy b: %v; checkpoint: %v; log: %w; put %s back from a backup, or reset the device",
