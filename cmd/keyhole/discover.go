@@ -80,8 +80,11 @@ func (a *app) find(ctx context.Context, wait time.Duration) ([]client.Found, err
 		a.say("listening for %v…", wait)
 	}
 	found, err := client.Find(limited)
-	if err == nil && ctx.Err() != nil {
-		err = ctx.Err()
+	switch {
+	case err != nil:
+		return nil, &client.UnreachableError{Device: "the local network", Err: err}
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
 	}
-	return found, err
+	return found, nil
 }
