@@ -2,11 +2,8 @@ package main
 
 import (
 	"fmt"
-	"os"
-	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
 
 	"github.com/keyholed/keyhole/internal/version"
 )
@@ -31,13 +28,7 @@ func (a *app) docsCommand() *cobra.Command {
 	c.AddCommand(&cobra.Command{
 		Use: "man DIR", Short: "Man pages of all commands", Args: words(1, 1), Example: "  keyhole docs man /tmp/man",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := os.MkdirAll(args[0], 0o755); err != nil {
-				return err
-			}
-			day := time.Unix(0, 0).UTC() // the same pages from the same source
-			root := cmd.Root()
-			root.DisableAutoGenTag = true
-			return doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "keyhole", Manual: "Keyhole", Date: &day}, args[0])
+			return manPages(cmd.Root(), args[0])
 		},
 	})
 	return c

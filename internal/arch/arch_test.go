@@ -62,6 +62,7 @@ var doors = map[string]string{
 	"github.com/systemd/slog-journal": "systemd",
 	"github.com/BurntSushi/toml":      "daemon/config",
 	"github.com/spf13/cobra":          "cmd/keyhole",
+	"github.com/spf13/pflag":          "cmd/keyhole",
 	"golang.org/x/image":              "hal",
 	"golang.org/x/term":               "cmd/keyhole",
 	"rsc.io/qr":                       "hal",
