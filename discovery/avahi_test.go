@@ -1,14 +1,11 @@
 package discovery
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -25,91 +22,6 @@ const (
 	testID  = identity.ID("abcdefghijklmnopqrstuvwxyz")
 	otherID = identity.ID("bcdefghijklmnopqrstuvwxyz2")
 )
-
-// An avahi is a real avahi-daemon in a namespace, with its own /run and D-Bus.
-type avahi struct{ holder int }
-
-const avahiSetup = `mount -t tmpfs tmpfs /run && mkdir -p /run/dbus && hostname foreign &&
-printf '[server]\nhost-name=foreign\nuse-ipv6=no\nratelimit-interval-usec=1000000\nratelimit-burst=1000\n[publish]\npublish-workstation=no\n' >/run/avahi.conf &&
-echo ready && exec sleep infinity`
-
-func startAvahi(t *testing.T, ns *testnet.Namespace) *avahi {
-	t.Helper()
-	holder := ns.Command("unshare", "--mount", "--uts", "sh", "-c", avahiSetup)
-	out, err := holder.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	start(t, holder)
-	if line, _ := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
-		t.Fatalf("namespace for avahi: %q", line)
-	}
-	a := &avahi{holder: holder.Process.Pid}
-	start(t, a.command("dbus-daemon", "--system", "--nofork", "--nopidfile"))
-	testnet.Eventually(t, "D-Bus", func() error { return a.command("test", "-S", "/run/dbus/system_bus_socket").Run() })
-	start(t, a.command("avahi-daemon", "--no-rlimits", "--no-chroot", "--file", "/run/avahi.conf"))
-	testnet.Eventually(t, "avahi-daemon", func() error {
-		out, err := a.command("avahi-resolve", "-4", "-n", "foreign.local").CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "10.") {
-			return fmt.Errorf("%v: %s", err, out)
-		}
-		return nil
-	})
-	return a
-}
-
-func start(t *testing.T, cmd *exec.Cmd) {
-	t.Helper()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-}
-
-func (a *avahi) command(name string, args ...string) *exec.Cmd {
-	return exec.Command("nsenter", append([]string{"-t", strconv.Itoa(a.holder), "-n", "-m", "-u", name}, args...)...)
-}
-
-// sees waits until avahi resolves our service to a line with all wanted texts.
-func (a *avahi) sees(t *testing.T, service string, want ...string) {
-	t.Helper()
-	testnet.Eventually(t, "avahi-browse "+service, func() error {
-		lines := a.browse(service)
-		for _, line := range lines {
-			if containsAll(line, want) {
-				return nil
-			}
-		}
-		return fmt.Errorf("want %q in one of %q", want, lines)
-	})
-}
-
-func (a *avahi) sawLast(t *testing.T, service, gone string) {
-	t.Helper()
-	testnet.Eventually(t, "avahi-browse forgets "+gone, func() error {
-		if lines := strings.Join(a.browse(service), "\n"); strings.Contains(lines, gone) {
-			return fmt.Errorf("still there: %s", lines)
-		}
-		return nil
-	})
-}
-
-func (a *avahi) browse(service string) []string {
-	out, _ := a.command("timeout", "5", "avahi-browse", "-rpt", service).Output()
-	return strings.Split(string(out), "\n")
-}
-
-func containsAll(s string, want []string) bool {
-	for _, w := range want {
-		if !strings.Contains(s, w) {
-			return false
-		}
-	}
-	return true
-}
 
 // run starts an announcer and returns what ends it, with its goodbye.
 func run(t *testing.T, r Record) (a *Announcer, stop func()) {
@@ -141,25 +53,25 @@ func TestAvahiSeesUs(t *testing.T) {
 	foreign.Wire(t, "eth0", "eth0")
 	testnet.IP(t, "addr add 10.77.0.1/24 dev eth0")
 	foreign.IP(t, "addr add 10.77.0.2/24 dev eth0")
-	peer := startAvahi(t, foreign)
+	peer := testnet.StartAvahi(t, foreign)
 
 	record := Record{ID: testID, Name: "Front door", Product: "acme-cam-2", Port: 7443}
 	device, stop := run(t, record)
 	host := string(testID) + ".local"
-	peer.sees(t, tcpService, `Front\032door-abcdef`, host, "10.77.0.1", ";7443;", `"v=1"`, `"id=`+string(testID)+`"`, `"product=acme-cam-2"`)
-	peer.sees(t, udpService, `Front\032door-abcdef`, "10.77.0.1", ";7443;")
+	peer.Sees(t, tcpService, `Front\032door-abcdef`, host, "10.77.0.1", ";7443;", `"v=1"`, `"id=`+string(testID)+`"`, `"product=acme-cam-2"`)
+	peer.Sees(t, udpService, `Front\032door-abcdef`, "10.77.0.1", ";7443;")
 
 	record.Pair = []string{"button", "code"}
 	device.Set(record)
-	peer.sees(t, tcpService, `"pair=button,code"`)
+	peer.Sees(t, tcpService, `"pair=button,code"`)
 	record.Pair = nil
 	device.Set(record)
-	peer.sawLast(t, tcpService, "pair=")
-	peer.sees(t, tcpService, "10.77.0.1")
+	peer.SawLast(t, tcpService, "pair=")
+	peer.Sees(t, tcpService, "10.77.0.1")
 
 	// Our responder's work: a question for the address alone.
 	testnet.Eventually(t, "avahi-resolve", func() error {
-		out, err := peer.command("timeout", "5", "avahi-resolve", "-4", "-n", host).CombinedOutput()
+		out, err := peer.Command("timeout", "5", "avahi-resolve", "-4", "-n", host).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "10.77.0.1") {
 			return fmt.Errorf("%v: %s", err, out)
 		}
@@ -168,17 +80,17 @@ func TestAvahiSeesUs(t *testing.T) {
 
 	testnet.IP(t, "addr del 10.77.0.1/24 dev eth0")
 	testnet.IP(t, "addr add 10.77.0.9/24 dev eth0")
-	peer.sees(t, tcpService, "10.77.0.9")
+	peer.Sees(t, tcpService, "10.77.0.9")
 
 	// An interface that comes later is joined, and told its own address only.
 	foreign.Wire(t, "eth1", "eth1")
 	testnet.IP(t, "addr add 10.78.0.1/24 dev eth1")
 	foreign.IP(t, "addr add 10.78.0.2/24 dev eth1")
-	peer.sees(t, tcpService, ";eth1;", "10.78.0.1")
-	peer.sees(t, tcpService, ";eth0;", "10.77.0.9")
+	peer.Sees(t, tcpService, ";eth1;", "10.78.0.1")
+	peer.Sees(t, tcpService, ";eth0;", "10.77.0.9")
 
 	stop()
-	peer.sawLast(t, tcpService, "abcdef")
+	peer.SawLast(t, tcpService, "abcdef")
 	goleak.VerifyNone(t, goleak.IgnoreAnyFunction("github.com/grandcat/zeroconf.(*Server).probe")) // gone in four seconds, see shutdown
 }
 
@@ -192,14 +104,14 @@ func TestBrowseSeesUsAndAvahi(t *testing.T) {
 	foreign.Wire(t, "eth0", "eth0")
 	testnet.IP(t, "addr add 10.77.0.1/24 dev eth0")
 	foreign.IP(t, "addr add 10.77.0.2/24 dev eth0")
-	peer := startAvahi(t, foreign)
-	start(t, peer.command("avahi-publish", "-s", "Garage-bcdefg", tcpService, "7000", "v=1", "id="+string(otherID), "product=x", "pair=label"))
+	peer := testnet.StartAvahi(t, foreign)
+	testnet.Start(t, peer.Command("avahi-publish", "-s", "Garage-bcdefg", tcpService, "7000", "v=1", "id="+string(otherID), "product=x", "pair=label"))
 
 	run(t, Record{ID: testID, Name: "Front door", Product: "acme", Port: 7443, Pair: []string{"button"}})
 	twin := identity.ID("ccdefghijklmnopqrstuvwxyz2")
 	run(t, Record{ID: twin, Name: "Front door", Product: "acme", Port: 7444})
-	peer.sees(t, tcpService, "abcdef", ";7443;")
-	peer.sees(t, tcpService, "ccdefg", ";7444;")
+	peer.Sees(t, tcpService, "abcdef", ";7443;")
+	peer.Sees(t, tcpService, "ccdefg", ";7444;")
 
 	var mu sync.Mutex
 	seen := map[identity.ID]Found{}

@@ -25,7 +25,7 @@ var arrows = []struct {
 	may  []string
 }{
 	{"internal/*", nil},
-	{"testbed/*", []string{"protocol/*", "client", "daemon/*", "daemon", "tunnel", "hal/*"}},
+	{"testbed/*", []string{"protocol/*", "client", "daemon/*", "daemon", "tunnel", "hal", "hal/*"}},
 	{"protocol/identity", nil},
 	{"protocol/session", []string{"protocol/identity"}},
 	{"protocol/api", []string{"protocol/identity"}},
