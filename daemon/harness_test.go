@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -392,4 +393,22 @@ func contains(t testing.TB, what, text, want string) {
 	if !strings.Contains(text, want) {
 		t.Errorf("%s: %q does not contain %q", what, text, want)
 	}
+}
+
+// decodeLoose reads JSON of which only some is of interest.
+func decodeLoose(t testing.TB, data []byte, v any) {
+	t.Helper()
+	if err := json.Unmarshal(data, v); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func lower(s string) string { return strings.ToLower(s) }
+
+// newOf returns a pointer to a new value of v's type, nil for nil.
+func newOf(v any) any {
+	if v == nil {
+		return nil
+	}
+	return reflect.New(reflect.TypeOf(v)).Interface()
 }
