@@ -27,8 +27,11 @@ func decode(w http.ResponseWriter, r *http.Request, v any) error {
 	control := http.NewResponseController(w)
 	// Where no deadline can be set there is no connection either.
 	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
-	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
-	return api.DecodeRequest(w, r, v)
+	if err := api.DecodeRequest(w, r, v); err != nil {
+		return err // and the deadline stays: net/http reads the rest before it answers
+	}
+	_ = control.SetReadDeadline(time.Time{})
+	return nil
 }
 
 // routes is what a peer may ask for.
