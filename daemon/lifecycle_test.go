@@ -51,6 +51,7 @@ func TestStartAndStopTwice(t *testing.T) {
 
 // Open tunnels have drainDuration; then they are cut and nothing is left over.
 func TestStopCutsTunnels(t *testing.T) {
+	t.Parallel() // it waits
 	if drainDuration != 3*time.Second {
 		t.Error("open tunnels have 3 s, well under systemd's TimeoutStopSec")
 	}
