@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/keyholed/keyhole/acl"
 	"github.com/keyholed/keyhole/internal/testnet"
@@ -147,4 +149,69 @@ func TestSlowEventReaderLosesTheOldest(t *testing.T) {
 	if want := string(rune('a' + (many-1)%26)); last.Detail != want {
 		t.Errorf("the newest is %q, want %q", last.Detail, want)
 	}
+}
+
+// A recorder notes the write deadlines that it is given.
+type recorder struct {
+	http.ResponseWriter
+	deadline time.Time
+}
+
+func (r *recorder) SetWriteDeadline(t time.Time) error { r.deadline = t; return nil }
+func (r *recorder) Write(p []byte) (int, error)        { return len(p), nil }
+func (r *recorder) WriteString(s string) (int, error)  { return len(s), nil }
+func (r *recorder) FlushError() error                  { return nil }
+
+func TestEventsAreSentWithADeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{}
+		for range 3 {
+			if err := send(r, "data: {}\n\n"); err != nil {
+				t.Fatal(err)
+			}
+			if left := time.Until(r.deadline); left != eventTimeout {
+				t.Errorf("the reader has %v, want %v", left, eventTimeout)
+			}
+			time.Sleep(heartbeat)
+		}
+	})
+}
+
+// A reader of events who stops reading is let go after eventTimeout.
+func TestStalledEventReaderIsLetGo(t *testing.T) {
+	if !full() {
+		t.Skip("it waits for eventTimeout: KEYHOLE_FULL=1")
+	}
+	d := startDevice(t, "")
+	owner := d.owner(t)
+	conn := d.rawTLS(t, owner.key)
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	for _, path := range bothPaths {
+		r, err := http.NewRequestWithContext(ctx, "GET", "https://device/v1/events", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := d.dial(t, owner.key, path).RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+	}
+	most := 0
+	for deadline := time.Now().Add(3 * eventTimeout); time.Now().Before(deadline); {
+		for range 100 {
+			d.events.publish(api.Event{Kind: "test", Detail: strings.Repeat("x", 8<<10)})
+		}
+		n := d.events.count()
+		most = max(most, n)
+		if most == 3 && n == 0 {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Errorf("%d of %d readers who do not read are still there", d.events.count(), most)
 }

@@ -70,6 +70,7 @@ func helper(t *testing.T, ns *testnet.Namespace, address string) string {
 //	device
 //	       203.0.113.1 --side-- 203.0.113.2 neighbour
 func TestPairingIsForNeighbours(t *testing.T) {
+	t.Parallel() // in a process of its own
 	if !testnet.Isolate(t) {
 		return
 	}
@@ -116,6 +117,7 @@ func TestPairingIsForNeighbours(t *testing.T) {
 
 // What avahi-browse sees follows the window.
 func TestMDNSFollowsTheWindow(t *testing.T) {
+	t.Parallel() // in a process of its own
 	if _, err := exec.LookPath("avahi-browse"); err != nil {
 		t.Skip("no avahi-browse here")
 	}

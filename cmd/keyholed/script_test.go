@@ -4,7 +4,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,11 +28,12 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			e.Defer(func() { _ = os.RemoveAll(short) })
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // a second for each command else
 			e.Setenv("SOCK", filepath.Join(short, "s"))
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits, "waitsocket": waitSocket, "helpexample": helpExample,
+			"exits": exits, "waitsocket": waitSocket, "helpexample": helpExample, "signal": signalDaemon, "waitlog": waitLog,
 		},
 	})
 }
@@ -63,6 +66,23 @@ func waitSocket(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("the socket does not change")
+}
+
+// signal NAME sends a signal to the process whose number is in the file pid.
+func signalDaemon(ts *testscript.TestScript, _ bool, args []string) {
+	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile("pid")))
+	ts.Check(err)
+	ts.Check(syscall.Kill(pid, map[string]syscall.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM}[args[0]]))
+}
+
+// waitlog FILE TEXT waits until the file, a log, has the text.
+func waitLog(ts *testscript.TestScript, _ bool, args []string) {
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if data, err := os.ReadFile(ts.MkAbs(args[0])); err == nil && strings.Contains(string(data), args[1]) {
+			return
+		}
+	}
+	ts.Fatalf("%s never has %q", args[0], args[1])
 }
 
 // helpexample runs the last line of `keyholed help`, as one who pastes it.
