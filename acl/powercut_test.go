@@ -14,7 +14,7 @@ func TestPowerCut(t *testing.T) {
 	dir := memoryDir(t)
 	prepareChild(t, dir)
 	changes := counts(40, 120)
-	tell(t, cutStates(t, newDisk(), dir, record(t, dir, changes), counts(500, 80_000), 0))
+	tell(t, cutStates(t, newDisk(), dir, record(t, dir, changes), counts(500, 100_000), 0))
 }
 
 // The same while a damaged copy and a torn log are being mended.
@@ -38,7 +38,7 @@ func TestPowerCutWhileMending(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			tell(t, cutStates(t, d, dir, record(t, dir, 3), counts(60, 5_000), 30))
+			tell(t, cutStates(t, d, dir, record(t, dir, 3), counts(60, 7_000), 30))
 		})
 	}
 }
