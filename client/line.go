@@ -88,6 +88,13 @@ func (l *Line) Run(ctx context.Context) error {
 	}
 }
 
+// Close ends a Line that is not run. Run does it by itself.
+func (l *Line) Close() {
+	if conn, _ := l.current(); conn != nil {
+		conn.Close()
+	}
+}
+
 func (l *Line) comeBack(ctx context.Context) error {
 	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
 		conn, err := l.try(ctx, retryDial+2*pause)

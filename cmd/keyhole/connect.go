@@ -146,7 +146,7 @@ func (a *app) openWays(ctx context.Context, cmd *cobra.Command, h *client.Home, 
 		}
 		if err != nil {
 			w.close()
-			conn.Close()
+			w.line.Close()
 			return nil, err
 		}
 	}

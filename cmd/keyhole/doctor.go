@@ -19,8 +19,12 @@ import (
 	"github.com/keyholed/keyhole/protocol/session"
 )
 
-// doctorWait bounds one check.
-const doctorWait = 5 * time.Second
+const (
+	// doctorWait bounds one check.
+	doctorWait = 5 * time.Second
+	// doctorFind is how long it listens for devices: two questions and their answers.
+	doctorFind = 1500 * time.Millisecond
+)
 
 func (a *app) doctorCommand() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
@@ -134,7 +138,7 @@ func (a *app) examineAll(ctx context.Context, h *client.Home, top *check, device
 		return nil
 	}
 	defer a.waiting("asking the network")()
-	heard, err := a.find(ctx, client.FindTime)
+	heard, err := a.find(ctx, doctorFind)
 	if err != nil {
 		network.add("mDNS", warn, "%v: devices are found at remembered addresses only", err)
 	} else {

@@ -80,6 +80,7 @@ func (n *neighbour) status() (s control.Status, err error) {
 // TestNetwork finds devices by mDNS, pairs without naming one, and finds one again
 // when its address has changed.
 func TestNetwork(t *testing.T) {
+	t.Parallel()
 	if !testnet.Isolate(t) {
 		return
 	}
@@ -106,22 +107,22 @@ func TestNetwork(t *testing.T) {
 	a := wireDevice(t, "wire0", "10.77.0.1/24", "10.77.0.2/24")
 	b := wireDevice(t, "wire1", "10.78.0.1/24", "10.78.0.2/24")
 	testnet.Eventually(t, "both are heard", func() error {
-		if out := keyhole(0, "discover"); strings.Count(out, "Door at wire") != 2 {
+		if out := keyhole(0, "discover", "--wait", "1s"); strings.Count(out, "Door at wire") != 2 {
 			return errors.New(out)
 		}
 		return nil
 	})
-	if out := keyhole(3, "pair"); !strings.Contains(out, "none open for pairing") {
+	if out := keyhole(3, "pair", "--wait", "1s"); !strings.Contains(out, "none open for pairing") {
 		t.Error(out)
 	}
 	a.do("press", "pair")
 	b.do("press", "pair")
-	if out := keyhole(2, "pair"); strings.Count(out, "  keyhole pair ") != 2 {
+	if out := keyhole(2, "pair", "--wait", "1500ms"); strings.Count(out, "  keyhole pair ") != 2 {
 		t.Errorf("two are open: %s", out)
 	}
 	b.do("press", "pair") // closes it
 
-	pairing := exec.Command("keyhole", "--home", home, "pair", "--as", "Alice")
+	pairing := exec.Command("keyhole", "--home", home, "pair", "--as", "Alice", "--wait", "1500ms")
 	var said bytes.Buffer
 	pairing.Stderr, pairing.Stdout = &said, &said
 	if err := pairing.Start(); err != nil {
@@ -138,7 +139,7 @@ func TestNetwork(t *testing.T) {
 	if err := pairing.Wait(); err != nil || !strings.Contains(said.String(), "Paired with Door at wire0. You are Alice, owner.") {
 		t.Fatalf("%v\n%s", err, said.String())
 	}
-	if out := keyhole(0, "discover", "--json"); !strings.Contains(out, `"paired": true`) {
+	if out := keyhole(0, "discover", "--json", "--wait", "1s"); !strings.Contains(out, `"paired": true`) {
 		t.Error(out)
 	}
 

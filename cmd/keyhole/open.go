@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -41,25 +43,42 @@ func (a *app) open(ctx context.Context, cmd *cobra.Command, args []string, with 
 	if err := a.showForward(f); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	program := a.viewer(f, with)
 	if program == nil {
 		a.say("no program here to show it with: the URL works until interrupted (Ctrl-C)")
 		return w.run(ctx)
 	}
-	program.Stderr = a.err
+	return a.showWith(ctx, w, program, f.Service().Type == "http")
+}
+
+// showWith bridges while a program shows a service. What starts a browser returns
+// at once; any other program's end is the end.
+func (a *app) showWith(ctx context.Context, w *ways, program *exec.Cmd, browser bool) error {
+	program.Stdout, program.Stderr = a.err, a.err
 	if err := program.Start(); err != nil {
 		w.close()
+		w.line.Close()
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
 	go func() {
 		err := program.Wait()
-		if f.Service().Type != "http" || err != nil {
-			cancel() // a player that ends, ends it all; what starts a browser returns at once
+		if err != nil {
+			err = fmt.Errorf("%s: %w", program.Args[0], err)
+		}
+		if ended <- err; err != nil || !browser {
+			cancel()
 		}
 	}()
-	return w.run(ctx)
+	err := w.run(ctx)
+	select {
+	case failed := <-ended:
+		return errors.Join(err, failed)
+	default: // a player that goes on sees that its stream has ended
+		return err
+	}
 }
 
 // players show RTSP, the ones that start quickest first.

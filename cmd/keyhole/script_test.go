@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs keyhole against the real keyholed, as a person would.
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true, RequireUniqueNames: true,
