@@ -88,7 +88,7 @@ func (a *app) say(format string, args ...any) {
 }
 
 // asking tells whether there is somebody to ask.
-func (a *app) asking() bool { return isTerminal(a.in) && isTerminal(a.err) }
+func (a *app) asking() bool { return isTerminal(a.in) }
 
 func isTerminal(x any) bool {
 	f, ok := x.(*os.File)
