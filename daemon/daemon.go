@@ -57,6 +57,7 @@ type Daemon struct {
 	cfg atomic.Pointer[config.Config]
 
 	key     *identity.Key
+	reset   session.ResetKey
 	store   *acl.Store
 	window  *pairing.Window
 	bridge  *tunnel.Bridge
@@ -174,6 +175,10 @@ func (d *Daemon) openIdentity() error {
 		return err
 	}
 	d.key = key
+	if d.reset, err = session.LoadResetKey(filepath.Join(dir, "quic.key")); err != nil {
+		// Only convenience hangs on it, not the device.
+		d.log.Warn("clients will notice late when this device restarts", "error", err)
+	}
 	return nil
 }
 
@@ -213,7 +218,7 @@ func (d *Daemon) furnish(opened *closers) error {
 	}
 	d.server = session.NewServer(session.Config{
 		Key: d.key, Handler: dispatch{d}, Log: d.log.With("room", "session"), Observe: d.sessionChanged,
-		Known: d.store.Known,
+		Known: d.store.Known, ResetKey: d.reset,
 		Limits: session.Limits{
 			Unauthenticated: cfg.Limits.Unauthenticated, Unpaired: cfg.Limits.Unpaired, Paired: cfg.Limits.Sessions,
 		},

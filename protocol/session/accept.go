@@ -18,6 +18,10 @@ var ErrNotTunnel = errors.New("not a CONNECT request that can become a stream")
 // sides and every path. Close ends both directions; what was written before
 // still arrives.
 //
+// Read returns io.EOF only where the peer itself has said that this was all.
+// Whoever sits on the wire and closes the TCP connection makes it another error
+// (io.ErrUnexpectedEOF as a rule).
+//
 // Over TLS a Stream is also a readiness.Reader. On a device's HTTP/2 stream a
 // deadline that has passed ends the stream for good; elsewhere it can be set
 // anew, as net.Conn has it.
@@ -25,6 +29,10 @@ type Stream interface {
 	net.Conn
 	// CloseWrite ends the outgoing direction: the other side reads io.EOF.
 	CloseWrite() error
+	// Reset ends both directions at once, and the other side's Read and Write
+	// fail: it cannot take this for an orderly end, unless CloseWrite has told
+	// it of one before. What was not sent yet is dropped.
+	Reset() error
 }
 
 // Accept answers a CONNECT request with 200 and returns the stream that it

@@ -21,11 +21,18 @@ type http3Carrier struct {
 	web       *http3.ClientConn
 }
 
+// dialQUIC tries all addresses of a name: a net.Dialer does that for TCP.
 func dialQUIC(ctx context.Context, address string, c *DialConfig) (*Client, error) {
-	remote, err := resolveUDP(ctx, address)
+	remotes, err := resolveUDP(ctx, address, c.lookup)
 	if err != nil {
 		return nil, err
 	}
+	return race(ctx, len(remotes), func(ctx context.Context, i int) (*Client, error) {
+		return dialUDP(ctx, remotes[i], c)
+	})
+}
+
+func dialUDP(ctx context.Context, remote *net.UDPAddr, c *DialConfig) (*Client, error) {
 	udp, err := net.ListenUDP("udp", nil)
 	if err != nil {
 		return nil, err
@@ -33,6 +40,7 @@ func dialQUIC(ctx context.Context, address string, c *DialConfig) (*Client, erro
 	config := identity.ClientTLS(c.Key, c.Pin, http3.NextProtoH3)
 	config.ClientSessionCache = c.Resumption.of(c.Key.Fingerprint(), PathQUIC)
 	quicConfig := quicConfig(dialTimeout)
+	quicConfig.TokenStore = c.Resumption.tokensOf(c.Key.Fingerprint())
 	quicConfig.KeepAlivePeriod = quicKeepAlive
 	quicConfig.MaxIncomingStreams = -1 // a device opens none
 	quicConfig.InitialConnectionReceiveWindow = clientWindow
@@ -59,8 +67,11 @@ func dialQUIC(ctx context.Context, address string, c *DialConfig) (*Client, erro
 	return client, nil
 }
 
-// resolveUDP turns host:port into one address.
-func resolveUDP(ctx context.Context, address string) (*net.UDPAddr, error) {
+// maxResolved bounds what one name can cost.
+const maxResolved = 8
+
+// resolveUDP turns host:port into the addresses to try, never none.
+func resolveUDP(ctx context.Context, address string, lookup func(context.Context, string) ([]net.IPAddr, error)) ([]*net.UDPAddr, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
@@ -69,11 +80,18 @@ func resolveUDP(ctx context.Context, address string) (*net.UDPAddr, error) {
 	if err != nil {
 		return nil, err
 	}
-	ips, err := net.DefaultResolver.LookupIPAddr(ctx, host)
+	ips, err := lookup(ctx, host)
 	if err != nil {
 		return nil, err
 	}
-	return &net.UDPAddr{IP: ips[0].IP, Zone: ips[0].Zone, Port: number}, nil
+	if len(ips) == 0 {
+		return nil, &net.DNSError{Err: "no address", Name: host, IsNotFound: true}
+	}
+	var list []*net.UDPAddr
+	for _, ip := range ips[:min(len(ips), maxResolved)] {
+		list = append(list, &net.UDPAddr{IP: ip.IP, Zone: ip.Zone, Port: number})
+	}
+	return list, nil
 }
 
 func (h *http3Carrier) RoundTrip(r *http.Request) (*http.Response, error) { return h.web.RoundTrip(r) }

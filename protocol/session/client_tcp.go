@@ -246,7 +246,7 @@ func (h *http2Carrier) connect(ctx context.Context, service string) (Stream, err
 		}
 		return nil, err
 	}
-	return newClientStream(response, outer, cancel, h.local, h.remote), nil
+	return newClientStream(response, outer, inner, cancel, h.local, h.remote), nil
 }
 
 func (h *http2Carrier) close() {

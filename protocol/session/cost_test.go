@@ -105,15 +105,14 @@ func TestIdleTunnelMemory(t *testing.T) {
 	}
 	first := ask()
 	memory := NewResumption()
-	config := identity.ClientTLS(k, identity.TrustAsFound, "http/1.1")
+	config := identity.ClientTLS(k, identity.TrustAsFound)
 	config.ClientSessionCache = memory.of(k.Fingerprint(), PathTCP)
 	for range n {
-		conn, err := tls.Dial("tcp", first[0], config)
+		s, err := (&tcpDoor{address: first[0], config: config}).dial(context.Background(), "http/1.1")
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
-		s := &secured{Conn: conn}
+		defer s.Close()
 		if _, err := s.ask("idle"); err != nil {
 			t.Fatal(err)
 		}

@@ -27,12 +27,11 @@ type DialConfig struct {
 	WarmConns int
 	// Log; nil is silence.
 	Log *slog.Logger
+
+	lookup func(ctx context.Context, host string) ([]net.IPAddr, error) // for QUIC; nil is the system's
 }
 
 const (
-	// attemptDelay is how long an attempt has for itself before the next one
-	// starts beside it (RFC 8305 §5 recommends 250 ms).
-	attemptDelay = 250 * time.Millisecond
 	// dialTimeout bounds one attempt.
 	dialTimeout = 10 * time.Second
 	// maxAttempts bounds what a list of addresses can cost.
@@ -53,42 +52,9 @@ func Dial(ctx context.Context, addresses []string, c DialConfig) (*Client, error
 	if len(attempts) == 0 {
 		return nil, ErrNoAddress
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	results := make(chan result)
-	running, next := 0, 0
-	start := func() {
-		a := attempts[next]
-		next++
-		running++
-		go a.run(ctx, &c, results)
-	}
-	start()
-	timer := time.NewTimer(attemptDelay)
-	defer timer.Stop()
-	var errs []error
-	for running > 0 {
-		select {
-		case <-timer.C:
-			if next < len(attempts) {
-				start()
-				timer.Reset(attemptDelay)
-			}
-		case r := <-results:
-			running--
-			if r.err == nil {
-				cancel()
-				go closeLosers(results, running)
-				return r.client, nil
-			}
-			errs = append(errs, r.err)
-			if next < len(attempts) && ctx.Err() == nil {
-				start()
-				timer.Reset(attemptDelay)
-			}
-		}
-	}
-	return nil, errors.Join(errs...)
+	return race(ctx, len(attempts), func(ctx context.Context, i int) (*Client, error) {
+		return attempts[i].run(ctx, &c)
+	})
 }
 
 func (c DialConfig) withDefaults() DialConfig {
@@ -101,6 +67,9 @@ func (c DialConfig) withDefaults() DialConfig {
 	if c.WarmConns == 0 {
 		c.WarmConns = defaultWarm
 	}
+	if c.lookup == nil {
+		c.lookup = net.DefaultResolver.LookupIPAddr
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -110,11 +79,6 @@ func (c DialConfig) withDefaults() DialConfig {
 type attempt struct {
 	path    Path
 	address string
-}
-
-type result struct {
-	client *Client
-	err    error
 }
 
 func plan(addresses []string, paths []Path) []attempt {
@@ -129,7 +93,7 @@ func plan(addresses []string, paths []Path) []attempt {
 	return list
 }
 
-func (a attempt) run(ctx context.Context, c *DialConfig, to chan<- result) {
+func (a attempt) run(ctx context.Context, c *DialConfig) (*Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	var client *Client
@@ -145,16 +109,7 @@ func (a attempt) run(ctx context.Context, c *DialConfig, to chan<- result) {
 	if err != nil {
 		err = fmt.Errorf("%s %s: %w", a.path, a.address, err)
 	}
-	to <- result{client, err}
-}
-
-// closeLosers ends the attempts that were too late.
-func closeLosers(results <-chan result, running int) {
-	for range running {
-		if r := <-results; r.err == nil {
-			r.client.Close()
-		}
-	}
+	return client, err
 }
 
 // tcpDialer has no happy eyeballs of its own for the many addresses of one

@@ -73,19 +73,6 @@ func (d *door) roomForQUICLocked(from source) bool {
 	return all < max(1, d.limit/quicShare) && same < max(1, d.limit/quicSourceShare)
 }
 
-// busyQUIC says whether new QUIC sources must prove their address first.
-func (d *door) busyQUIC() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	n := 0
-	for _, w := range d.waiting {
-		if w.cut == nil {
-			n++
-		}
-	}
-	return n >= max(1, d.limit/quicRetryShare)
-}
-
 func (d *door) oldestOfBusiestLocked() *visitor {
 	counts := make(map[source]int)
 	for _, w := range d.waiting {

@@ -50,9 +50,6 @@ const (
 	quicShare = 2
 	// quicSourceShare of them may be one source's.
 	quicSourceShare = 8
-	// quicRetryShare of them taken is what we call load: from there a new
-	// source proves its address with a round trip first (RFC 9000 §8.1.2).
-	quicRetryShare = 16
 
 	// maxRefusals is how many peers at once are told in a response that there
 	// is no place for a session; others are cut.

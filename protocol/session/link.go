@@ -1,6 +1,7 @@
 package session
 
 import (
+	"io"
 	"net"
 	"sync"
 
@@ -12,9 +13,10 @@ import (
 type link struct {
 	net.Conn
 
-	// shaking and records are owned by the reader.
+	// These are owned by the reader.
 	shaking bool
 	records records
+	ended   bool // TCP has ended, which anybody on the wire can bring about
 
 	mu     sync.Mutex
 	over   bool
@@ -25,6 +27,15 @@ type link struct {
 type readyLink struct {
 	*link
 	readiness.Reader
+}
+
+// TryRead is Read without waiting; see readiness.Reader.
+func (l *readyLink) TryRead(p []byte) (int, error) {
+	n, err := l.Reader.TryRead(p)
+	if err == io.EOF {
+		l.ended = true
+	}
+	return n, err
 }
 
 // newLink wraps a TCP connection. conn is what TLS shall run over; gate is nil
@@ -45,11 +56,16 @@ func newLink(tcp net.Conn) (l *link, conn net.Conn, gate *readiness.Gate) {
 // Read reads. During a handshake it never reads past the record that TLS asks
 // for: bytes of the first request stay in the socket, where WaitRead sees them.
 func (l *link) Read(p []byte) (int, error) {
-	if !l.shaking {
-		return l.Conn.Read(p)
+	if l.shaking {
+		p = p[:l.records.allow(len(p))]
 	}
-	n, err := l.Conn.Read(p[:l.records.allow(len(p))])
-	l.records.passed(p[:n])
+	n, err := l.Conn.Read(p)
+	if l.shaking {
+		l.records.passed(p[:n])
+	}
+	if err == io.EOF {
+		l.ended = true
+	}
 	return n, err
 }
 

@@ -68,10 +68,15 @@ func (s *Server) newHTTP3() *http3.Server {
 // half the speed.
 func (s *Server) ServeQUIC(udp *net.UDPConn) error {
 	t := &quic.Transport{
-		Conn:                udp,
-		VerifySourceAddress: func(net.Addr) bool { return s.door.busyQUIC() },
+		Conn: udp,
+		// Before a source has proven its address it gets a Retry, which is a tenth
+		// of what it sent. Without, it would get three times as much (RFC 9000
+		// §8.1), and devices would do as amplifiers. Who was here before brings a
+		// token and is spared the round trip.
+		VerifySourceAddress: func(net.Addr) bool { return true },
 		ConnContext:         s.knock,
 	}
+	s.config.ResetKey.use(t)
 	defer func() {
 		_ = t.Close() // the sessions are closed, each by itself; nothing can be lost
 		_ = udp.Close()

@@ -26,6 +26,9 @@ type Config struct {
 	// Known tells whether a key is paired, which decides the limit it counts
 	// under. It is asked once for each handshake and must not block. Nil knows nobody.
 	Known func(identity.Fingerprint) bool
+	// ResetKey is the device's for QUIC. Kept over restarts it has clients see at
+	// their next packet that the session is gone; zero, they wait a minute.
+	ResetKey ResetKey
 	// Limits; zero fields are their defaults.
 	Limits Limits
 	// Observe, if not nil, is told of every session that begins, and with true

@@ -62,7 +62,7 @@ type Session struct {
 	state  func() tls.ConnectionState
 	ready  readiness.Reader // of a TLS connection over TCP, nil where the system has no readiness
 	done   chan struct{}
-	tcp    net.Conn // below TLS; nil on QUIC
+	link   *link // below TLS; nil on QUIC
 
 	mu       sync.Mutex
 	info     Info
@@ -109,7 +109,12 @@ func export(state tls.ConnectionState, label string, context []byte, length int)
 
 // NetConn is the TCP connection below, for asking the kernel about it and for
 // nothing else; nil on QUIC.
-func (s *Session) NetConn() net.Conn { return s.tcp }
+func (s *Session) NetConn() net.Conn {
+	if s.link == nil {
+		return nil
+	}
+	return s.link.Conn
+}
 
 // Done is closed when the session has ended.
 func (s *Session) Done() <-chan struct{} { return s.done }

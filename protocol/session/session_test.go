@@ -52,11 +52,17 @@ func (d *device) pair(k *identity.Key, paired bool) {
 
 func startDevice(t testing.TB, limits Limits, h http.Handler) *device {
 	t.Helper()
-	d := &device{key: newKey(t), known: make(map[identity.Fingerprint]bool)}
-	if h == nil {
-		h = http.HandlerFunc(testHandler)
+	return startDeviceOf(t, Config{Key: newKey(t), Handler: h, Limits: limits})
+}
+
+func startDeviceOf(t testing.TB, c Config) *device {
+	t.Helper()
+	d := &device{key: c.Key, known: make(map[identity.Fingerprint]bool)}
+	if c.Handler == nil {
+		c.Handler = http.HandlerFunc(testHandler)
 	}
-	d.Server = NewServer(Config{Key: d.key, Handler: h, Known: d.Known, Limits: limits})
+	c.Known = d.Known
+	d.Server = NewServer(c)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

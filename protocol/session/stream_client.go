@@ -16,18 +16,19 @@ import (
 // deadlines and a net.Conn has them.
 type clientStream struct {
 	up            net.Conn // end of the pipe; its deadlines are the write deadlines
+	body          net.Conn // its other end
 	cancel        context.CancelFunc
 	local, remote net.Addr
 	ahead         *readAhead
 	once          sync.Once
 }
 
-func newClientStream(response *http.Response, up net.Conn, cancel context.CancelFunc, local, remote net.Addr) *clientStream {
-	body := io.Reader(response.Body)
+func newClientStream(response *http.Response, up, body net.Conn, cancel context.CancelFunc, local, remote net.Addr) *clientStream {
+	from := io.Reader(response.Body)
 	if response.Header.Get(chunksHeader) == chunksValue {
-		body = &chunkReader{from: body}
+		from = &chunkReader{from: from}
 	}
-	return &clientStream{up: up, cancel: cancel, local: local, remote: remote, ahead: startReadAhead(body, response.Body)}
+	return &clientStream{up: up, body: body, cancel: cancel, local: local, remote: remote, ahead: startReadAhead(from, response.Body)}
 }
 
 func (s *clientStream) Read(p []byte) (int, error) { return s.ahead.Read(p) }
@@ -49,6 +50,16 @@ func (s *clientStream) CloseWrite() error { return s.up.Close() }
 func (s *clientStream) Close() error {
 	s.once.Do(func() {
 		_ = s.up.Close()
+		s.ahead.drain(s.cancel)
+	})
+	return nil
+}
+
+// Reset is RST_STREAM: the request's body fails instead of ending.
+func (s *clientStream) Reset() error {
+	s.once.Do(func() {
+		s.cancel()
+		_ = s.body.Close()
 		s.ahead.drain(s.cancel)
 	})
 	return nil

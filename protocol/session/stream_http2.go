@@ -144,6 +144,17 @@ func (s *http2Stream) Close() error {
 	return err
 }
 
+// Reset is RST_STREAM.
+func (s *http2Stream) Reset() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	// The only way to RST_STREAM before the handler has returned.
+	err := s.deadline(s.control.SetWriteDeadline, time.Unix(1, 0))
+	_ = s.body.Close()
+	return err
+}
+
 // detach makes sure that nobody uses the response writer after the handler.
 func (s *http2Stream) detach() {
 	_ = s.Close() // the handler had its chance to look at errors

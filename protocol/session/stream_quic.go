@@ -56,6 +56,13 @@ func (s *quicStream) Close() error {
 	return s.raw.Close()
 }
 
+// Reset is H3_CONNECT_ERROR, in both directions (RFC 9114 §4.4).
+func (s *quicStream) Reset() error {
+	s.raw.CancelRead(quic.StreamErrorCode(http3.ErrCodeConnectError))
+	s.raw.CancelWrite(quic.StreamErrorCode(http3.ErrCodeConnectError))
+	return nil
+}
+
 func (s *quicStream) LocalAddr() net.Addr                { return s.local }
 func (s *quicStream) RemoteAddr() net.Addr               { return s.remote }
 func (s *quicStream) SetDeadline(t time.Time) error      { return s.raw.SetDeadline(t) }

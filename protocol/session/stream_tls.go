@@ -17,6 +17,7 @@ type halfConn interface {
 // crypto/tls as they are.
 type tlsStream struct {
 	halfConn
+	link  *link
 	early []byte // read together with the request or the answer; owned by the reader
 }
 
@@ -24,7 +25,8 @@ func (s *tlsStream) Read(p []byte) (int, error) {
 	if len(s.early) > 0 {
 		return s.readEarly(p), nil
 	}
-	return s.halfConn.Read(p)
+	n, err := s.halfConn.Read(p)
+	return n, s.proven(err)
 }
 
 func (s *tlsStream) readEarly(p []byte) int {
@@ -35,17 +37,33 @@ func (s *tlsStream) readEarly(p []byte) int {
 	return n
 }
 
+// proven lets io.EOF pass only where the peer's close_notify said it. crypto/tls
+// takes the end of TCP for the same when it falls between two records, which
+// who sits on the wire can arrange (RFC 8446 §6.1, truncation).
+func (s *tlsStream) proven(err error) error {
+	if err == io.EOF && s.link.ended {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// Reset sends RST and no close_notify.
+func (s *tlsStream) Reset() error {
+	s.link.cut()
+	return nil
+}
+
 // readyStream is a tlsStream that can say that there is nothing to read now.
 type readyStream struct {
 	tlsStream
 	ready readiness.Reader
 }
 
-func newTLSStream(conn halfConn, ready readiness.Reader, early []byte) Stream {
+func newTLSStream(conn halfConn, l *link, ready readiness.Reader, early []byte) Stream {
 	if len(early) == 0 {
 		early = nil
 	}
-	plain := tlsStream{halfConn: conn, early: early}
+	plain := tlsStream{halfConn: conn, link: l, early: early}
 	if ready == nil {
 		return &plain
 	}
@@ -56,7 +74,8 @@ func (s *readyStream) TryRead(p []byte) (int, error) {
 	if len(s.early) > 0 {
 		return s.readEarly(p), nil
 	}
-	return s.ready.TryRead(p)
+	n, err := s.ready.TryRead(p)
+	return n, s.proven(err)
 }
 
 func (s *readyStream) WaitRead() error {
@@ -66,7 +85,4 @@ func (s *readyStream) WaitRead() error {
 	return s.ready.WaitRead()
 }
 
-var (
-	_ readiness.Reader = (*readyStream)(nil)
-	_ io.Reader        = (*tlsStream)(nil)
-)
+var _ readiness.Reader = (*readyStream)(nil)

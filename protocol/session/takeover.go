@@ -111,7 +111,7 @@ func (a *connectAnswer) accept(s *Session) (Stream, error) {
 	}
 	early := a.early
 	a.early, a.header = nil, nil
-	return newTLSStream(a.conn, s.ready, early), nil
+	return newTLSStream(a.conn, s.link, s.ready, early), nil
 }
 
 // finish sends the answer. A handler that neither accepted nor answered has

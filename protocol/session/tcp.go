@@ -117,7 +117,7 @@ func (s *Server) tcpSession(conn *tls.Conn, l *link, gate *readiness.Gate) (*Ses
 		hangUp: func() { _ = conn.Close() },
 		state:  conn.ConnectionState,
 		done:   make(chan struct{}),
-		tcp:    l.Conn,
+		link:   l,
 		info: Info{
 			Peer: peer, Path: PathTCP, Protocol: protocol,
 			Local: addrPort(l.LocalAddr()), Remote: addrPort(l.RemoteAddr()),

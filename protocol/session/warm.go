@@ -211,7 +211,7 @@ func (s *secured) ask(service string) (Stream, error) {
 	if _, err := io.ReadFull(reader, early); err != nil {
 		return nil, err
 	}
-	return newTLSStream(s.Conn, s.ready, early), nil
+	return newTLSStream(s.Conn, s.link, s.ready, early), nil
 }
 
 func (p *warmPool) close() {
