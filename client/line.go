@@ -40,7 +40,12 @@ type Line struct {
 	mu   sync.Mutex
 	conn *Conn         // nil while down
 	up   chan struct{} // closed when there is a conn, or never again
+	gone chan struct{} // closed when conn is not the one to use any more
 	err  error         // final: the device does not want us any more
+
+	doubts  chan struct{} // holds one token: somebody waits for an answer
+	retired chan struct{} // a place for each session that was replaced
+	closing sync.WaitGroup
 }
 
 // KeepUp makes a Line of a session. Changed, which may be nil, is called from
@@ -54,7 +59,8 @@ func KeepUp(conn *Conn, o DialOptions, changed func(error)) *Line {
 	if changed == nil {
 		changed = func(error) {}
 	}
-	l := &Line{home: conn.home, device: d, options: o, changed: changed, conn: conn, up: make(chan struct{})}
+	l := &Line{home: conn.home, device: d, options: o, changed: changed, conn: conn, up: make(chan struct{}),
+		gone: make(chan struct{}), doubts: make(chan struct{}, 1), retired: make(chan struct{}, mostRetired)}
 	close(l.up)
 	return l
 }
@@ -62,17 +68,29 @@ func KeepUp(conn *Conn, o DialOptions, changed func(error)) *Line {
 // String names the device at the other end.
 func (l *Line) String() string { return "line to " + l.device.String() }
 
-// Run dials anew whenever the session is lost. It returns nil when ctx ends, and
+// Run dials anew whenever the session is lost, and replaces it when it does not
+// answer while a new one does: see doubt. It returns nil when ctx ends, and
 // an error when the device has let this client know that it is not wanted any
 // more, or another device answers in its place. Then the session is closed.
 func (l *Line) Run(ctx context.Context) error {
+	defer l.closing.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the retired sessions
 	for {
-		conn, _ := l.current()
+		conn, _, _ := l.current()
 		select {
 		case <-ctx.Done():
 			l.finish(context.Canceled)
 			conn.Close()
 			return nil
+		case <-l.doubts:
+			if next := l.doubt(ctx, conn); next != nil {
+				l.replace(next)
+				l.closing.Go(func() { l.retire(ctx, conn) })
+				l.changed(errSilent)
+				l.changed(nil)
+			}
+			continue
 		case <-conn.Done():
 		}
 		l.lost()
@@ -90,7 +108,7 @@ func (l *Line) Run(ctx context.Context) error {
 
 // Close ends a Line that is not run. Run does it by itself.
 func (l *Line) Close() {
-	if conn, _ := l.current(); conn != nil {
+	if conn, _, _ := l.current(); conn != nil {
 		conn.Close()
 	}
 }
@@ -133,23 +151,33 @@ func (l *Line) try(ctx context.Context, patience time.Duration) (*Conn, error) {
 // remembered address: DHCP may have given it away while ours is restarting.
 func (l *Line) heardElsewhere() bool { return l.options.Find >= 0 }
 
-func (l *Line) current() (*Conn, chan struct{}) {
+// current is the session with what closes when there is one, and when it is not
+// the one to use any more.
+func (l *Line) current() (conn *Conn, up, gone chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.conn, l.up
+	return l.conn, l.up, l.gone
 }
 
 func (l *Line) lost() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conn, l.up = nil, make(chan struct{})
+	close(l.gone)
 }
 
 func (l *Line) found(conn *Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.conn = conn
+	l.conn, l.gone = conn, make(chan struct{})
 	close(l.up)
+}
+
+func (l *Line) replace(conn *Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.gone)
+	l.conn, l.gone = conn, make(chan struct{})
 }
 
 func (l *Line) finish(err error) {
@@ -158,6 +186,8 @@ func (l *Line) finish(err error) {
 	l.err = err
 	if l.conn == nil {
 		close(l.up)
+	} else {
+		close(l.gone)
 	}
 }
 
@@ -167,7 +197,7 @@ func (l *Line) Connect(ctx context.Context, service, typ string) (session.Stream
 	ctx, cancel := context.WithTimeout(ctx, lineWait)
 	defer cancel()
 	for {
-		conn, up := l.current()
+		conn, up, gone := l.current()
 		select {
 		case <-up:
 		case <-ctx.Done():
@@ -179,26 +209,14 @@ func (l *Line) Connect(ctx context.Context, service, typ string) (session.Stream
 		if conn == nil {
 			continue // it has come back while we waited
 		}
-		stream, err := conn.Connect(ctx, service, typ)
-		if err == nil || conn.Err() == nil || ctx.Err() != nil {
+		stream, err := l.attempt(ctx, conn, gone, service, typ)
+		if err == nil || ctx.Err() != nil || err != errSilent && conn.Err() == nil {
 			return stream, err
 		}
 		// The session died under the request. Run notices the same and replaces it.
-		l.waitReplaced(ctx, conn)
-	}
-}
-
-// waitReplaced waits until Run has seen that old is gone.
-func (l *Line) waitReplaced(ctx context.Context, old *Conn) {
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if conn, _ := l.current(); conn != old || ctx.Err() != nil || l.final() != nil {
-			return
-		}
 		select {
+		case <-gone:
 		case <-ctx.Done():
-		case <-tick.C:
 		}
 	}
 }

@@ -16,7 +16,12 @@ const (
 	webHeaderTimeout = 10 * time.Second
 	webHeaderBytes   = 64 << 10 // cookies of a camera's page, with much reserve
 	webIdle          = 2 * time.Minute
-	webIdleConns     = 8 // a browser opens six
+
+	// webKeep is how long an idle tunnel waits for the next request. Opening one
+	// costs a millisecond; one that is old may have died unnoticed.
+	webKeep = 2 * time.Second
+
+	webIdleConns = 8 // a browser opens six
 )
 
 // serveWeb serves a service of type http. Requests are taken apart and checked
@@ -27,7 +32,7 @@ func (f *Forward) serveWeb(ctx context.Context) error {
 	defer cancel()
 	transport := f.webTransport()
 	defer transport.CloseIdleConnections()
-	guarded := &guard{service: f.service.Name, port: f.Port(), next: f.webProxy(transport)}
+	guarded := &guard{service: f.service.Name, port: f.Port(), next: f.webProxy(f.doubting(transport))}
 	var open sync.WaitGroup
 	server := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -67,9 +72,26 @@ func (f *Forward) webTransport() *http.Transport {
 		},
 		Protocols:           protocols,
 		DisableCompression:  true, // what the service sends is passed on as it is
-		MaxIdleConnsPerHost: webIdleConns, IdleConnTimeout: webIdle,
+		MaxIdleConnsPerHost: webIdleConns, IdleConnTimeout: webKeep,
 	}
 }
+
+// doubting raises doubts about the line when an answer takes long: a tunnel that
+// was kept from the last request may have died with its session.
+func (f *Forward) doubting(next http.RoundTripper) http.RoundTripper {
+	line, ok := f.via.(interface{ Doubt() })
+	if !ok {
+		return next
+	}
+	return roundTrip(func(r *http.Request) (*http.Response, error) {
+		defer time.AfterFunc(doubtAfter, line.Doubt).Stop()
+		return next.RoundTrip(r)
+	})
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func (f *Forward) webProxy(transport http.RoundTripper) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
