@@ -14,7 +14,7 @@ var (
 	ErrClosed    = errors.New("the access list is closed")
 	ErrNoUser    = errors.New("no such user")
 	ErrAmbiguous = errors.New("several keys begin like that")
-	ErrLastOwner = errors.New("the last owner can neither be removed nor be given another role: make somebody else owner first, or reset the device")
+	ErrLastOwner = errors.New("the last owner can neither be removed nor be given another role: make somebody else owner first, or erase everything with a factory reset")
 	ErrLastKey   = errors.New("it is the user's only key: revoke the user instead")
 	ErrKeyTaken  = errors.New("the key is another user's")
 	ErrOwner     = errors.New("only the first to pair becomes owner; an owner can make others owner later")

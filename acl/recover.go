@@ -22,7 +22,13 @@ import (
 //	yes         none                  ErrLost: the state is gone (not mounted?)
 //	yes         a good copy           newest copy, and the log's later changes
 //	yes         no good copy          the log alone, if it is whole; else ErrLost
+//
+// Before all that, a factory reset that was begun is carried on (reset.go).
 func (s *Store) recover(o Options) error {
+	begun, err := s.resumeReset(o)
+	if err != nil {
+		return err
+	}
 	keyPath := filepath.Join(o.IdentityDir, storeKeyName)
 	key, err := readStoreKey(keyPath)
 	if err != nil {
@@ -37,7 +43,7 @@ func (s *Store) recover(o Options) error {
 		s.copies[i] = &storeCopy{path: filepath.Join(o.StateDir, name)}
 	}
 	if key == nil {
-		return s.first(keyPath)
+		return s.firstOrReset(o, keyPath, begun)
 	}
 	sealer, err := newSealer(key)
 	if err != nil {
@@ -51,9 +57,9 @@ func (s *Store) recover(o Options) error {
 
 // first makes the empty list of a new device: log, copies, and last the key,
 // which says that there is a list.
-func (s *Store) first(keyPath string) error {
+func (s *Store) first(keyPath string, epoch uint64, why Event) error {
 	if err := s.nothingToLose(); err != nil {
-		return fmt.Errorf("%w: %s is missing: %w; put it back from a backup, or reset the device", ErrLost, keyPath, err)
+		return fmt.Errorf("%w: %s is missing: %w; put it back from a backup, or erase it with: keyholed reset --erase-everything", ErrLost, keyPath, err)
 	}
 	if s.readOnly != nil {
 		return fmt.Errorf("%w: no access list yet, and none can be made: %w", ErrReadOnly, s.readOnly)
@@ -72,8 +78,8 @@ func (s *Store) first(keyPath string) error {
 	if err != nil {
 		return err
 	}
-	l := emptyList(1)
-	created := &Entry{Event: Event{What: WhatCreated}}
+	l := emptyList(epoch)
+	created := &Entry{Event: why}
 	s.stamp(created)
 	if err := s.audit.append(created, l.position, true); err != nil {
 		return err
@@ -128,10 +134,10 @@ func (s *Store) restore(stateDir string, cut int64) error {
 	}
 	base := newer(lists[0], lists[1])
 	if base == nil && len(s.audit.segments) == 0 && missing(problems[0]) && missing(problems[1]) {
-		return fmt.Errorf("%w: %s is empty, but there was an access list: is it mounted? If the list is really gone, reset the device", ErrLost, stateDir)
+		return fmt.Errorf("%w: %s is empty, but there was an access list: is it mounted? If the list is really gone, erase it with: keyholed reset --erase-everything", ErrLost, stateDir)
 	}
 	if base == nil && (errors.Is(problems[0], errOtherKey) || errors.Is(problems[1], errOtherKey)) {
-		return fmt.Errorf("%w: %s: %w; put identity and state of one device together, or reset the device", ErrLost, stateDir, errOtherKey)
+		return fmt.Errorf("%w: %s: %w; put identity and state of one device together, or erase it with: keyholed reset --erase-everything", ErrLost, stateDir, errOtherKey)
 	}
 	checkpoint, covered, cpErr := s.audit.readCheckpoint()
 	if err := s.audit.forgetBefore(covered, s.readOnly != nil); err != nil {
@@ -139,7 +145,7 @@ func (s *Store) restore(stateDir string, cut int64) error {
 	}
 	l, err := s.audit.replay(newer(base, checkpoint))
 	if err != nil {
-		return fmt.Errorf("%w: copy a: %v; copy b: %v; checkpoint: %v; log: %w; put %s back from a backup, or reset the device",
+		return fmt.Errorf("%w: copy a: %v; copy b: %v; checkpoint: %v; log: %w; put %s back from a backup, or erase it with: keyholed reset --erase-everything",
 			ErrLost, reason(problems[0]), reason(problems[1]), reason(cpErr), err, stateDir)
 	}
 	s.current.Store(l)

@@ -26,7 +26,13 @@ func (d *Daemon) gesture(ev hal.Event) {
 	single := len(d.board.Buttons) == 1
 	switch {
 	case ev.Kind == hal.Confirmed:
-		d.panel.tell("Not erased", "a factory reset is", "not in this version")
+		if err := d.beginReset("button"); err != nil {
+			d.log.Error("factory reset", "error", err)
+			d.panel.tell("Error", "nothing was erased")
+			return
+		}
+		d.panel.tell("Erasing", "do not cut power")
+		d.endReset()
 	case ev.Button == hal.ButtonPair && ev.Kind == hal.Press && ev.Held >= liftHold && !single:
 		d.liftLock()
 	case ev.Button == hal.ButtonPair && ev.Short():

@@ -76,6 +76,10 @@ type Daemon struct {
 	// changed is still who is changed. It is taken before every other lock.
 	changing sync.Mutex
 
+	// erasing ends when a factory reset was begun, by endReset.
+	erasing  context.Context
+	endReset context.CancelFunc
+
 	stopping  chan struct{} // closed by beginStop
 	hurry     chan struct{} // closed by Hurry
 	hurryOnce sync.Once
@@ -94,6 +98,7 @@ func New(o Options) (*Daemon, error) {
 		log: o.Log, notify: &systemd.Notifier{Log: o.Log}, options: o, started: time.Now(), routes: table(),
 		ready: make(chan struct{}), stopping: make(chan struct{}), hurry: make(chan struct{}),
 	}
+	d.erasing, d.endReset = context.WithCancel(context.Background())
 	d.cfg.Store(o.Config)
 	if err := Check(o.Config); err != nil {
 		return nil, err
@@ -138,7 +143,15 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return runTasks(ctx, tasks, d.waiting)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(d.erasing, cancel)
+	defer stop()
+	err = runTasks(ctx, tasks, d.waiting)
+	if d.erasing.Err() != nil {
+		err = errors.Join(err, ErrReset)
+	}
+	return err
 }
 
 // waiting passes on to the service manager what is not ready yet.

@@ -32,6 +32,7 @@ func (d *Daemon) localHandler() http.Handler {
 	handle("POST "+control.RevokeRoute, d.localRevoke)
 	handle("GET "+control.AuditRoute, d.localAudit)
 	handle("GET "+control.VerifyRoute, d.localVerify)
+	handle("POST "+control.ResetRoute, d.localReset)
 	handle("/", func(http.ResponseWriter, *http.Request) error {
 		return api.Problemf(api.CodeNotFound, "this keyholed (%s) does not know the command: the program and the daemon are of different versions", version.String())
 	})

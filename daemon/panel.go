@@ -21,6 +21,7 @@ type scene struct {
 	device  string // name of the device
 	id      string
 	users   int
+	resets  uint64   // factory resets so far
 	media   int      // open camera tunnels: somebody is watching
 	others  []string // who is connected and not the owner
 	pairing pairing.State
@@ -70,6 +71,9 @@ func (s scene) page() *hal.Picture {
 		p := hal.Page(hal.Line{Text: "Pairing is open"}, hal.Line{Text: clock(left), Scale: 2}, hal.Line{})
 		p.Bar(image.Rect(4, 52, hal.Width-4, 62), int(left), int(pairing.WindowDuration))
 		return p
+	case s.users == 0 && s.resets > 0:
+		// The proof for the next owner.
+		return hal.Page(hal.Line{Text: s.device}, hal.Line{Text: fmt.Sprintf("RESET %d", s.resets), Scale: 2}, hal.Line{Text: "0 users"}, hal.Line{Text: "Press PAIR to own"})
 	case s.users == 0:
 		return hal.Page(hal.Line{Text: s.device}, hal.Line{Text: "New", Scale: 2}, hal.Line{Text: "Press PAIR to own"}, hal.Line{Text: s.id[:13]})
 	}

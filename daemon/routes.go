@@ -53,6 +53,8 @@ func table() routes {
 			Query: []api.Parameter{{Name: "after", Summary: "number of the last entry already seen"}, {Name: "limit", Summary: "entries a page, at most 1000"}}}, (*Daemon).audit},
 		{api.Operation{Method: "GET", Path: "/v1/events", Summary: "What happens, as server-sent events, from now on.",
 			Action: string(acl.ActionEvents), Answer: api.Event{}, Stream: "text/event-stream"}, (*Daemon).follow},
+		{api.Operation{Method: "POST", Path: "/v1/reset", Summary: "Factory reset: erase who may enter and what the owner set. The device's key stays.",
+			Action: string(acl.ActionReset), Request: api.Reset{}, Answer: api.ResetBegun{}, Refuses: []api.Code{api.CodeUnavailable}}, (*Daemon).resetByOwner},
 		{api.Operation{Method: "GET", Path: "/v1/openapi.json", Summary: "This description.",
 			Action: string(acl.ActionDevice), Answer: nil}, (*Daemon).openAPI},
 	}

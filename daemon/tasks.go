@@ -136,6 +136,8 @@ func (d *Daemon) scene() scene {
 		device: d.config().Device.Name, id: string(d.key.ID()), users: len(d.store.Users()),
 		media: d.bridge.Counts().Media, pairing: d.window.State(),
 	}
+	epoch, _ := d.store.Position()
+	s.resets = epoch - 1
 	seen := map[string]bool{}
 	for _, live := range d.server.Sessions() {
 		if u, ok := d.store.UserOf(live.Peer); ok && u.Role != "owner" && !seen[u.Name] {

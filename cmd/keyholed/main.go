@@ -34,6 +34,7 @@ const usage = `keyholed makes this device reachable by the people who own it, an
   keyholed users [--json]                   who may enter
   keyholed revoke USER|FINGERPRINT          and who may no longer
   keyholed audit [--json] [--verify]        the log, and whether it is whole
+  keyholed reset --erase-everything         factory reset: nobody may enter any more, the key stays
   keyholed version
 
 --socket FILE, or KEYHOLED_SOCKET, names the daemon's socket for each of them.
@@ -60,7 +61,7 @@ type command struct {
 var commands = []command{
 	{"run", runDaemon}, {"check", check}, {"init", initialise},
 	{"status", status}, {"pair", pair}, {"press", press}, {"display", display},
-	{"users", users}, {"revoke", revoke}, {"audit", audit}, {"version", printVersion},
+	{"users", users}, {"revoke", revoke}, {"audit", audit}, {"reset", reset}, {"version", printVersion},
 }
 
 // A call is one invocation with the flags that every command shares.

@@ -74,11 +74,18 @@ func runDaemon(c *call) error {
 	if err != nil {
 		return err
 	}
-	d, err := daemon.New(daemon.Options{Config: cfg, Log: log, Sockets: sockets})
-	if err != nil {
-		return errors.Join(err, sockets.Close())
+	for {
+		d, err := daemon.New(daemon.Options{Config: cfg, Log: log, Sockets: sockets})
+		if err != nil {
+			return errors.Join(err, sockets.Close())
+		}
+		if err = c.obey(d, log); !errors.Is(err, daemon.ErrReset) {
+			return err
+		}
+		if sockets.Any() {
+			return nil // they are closed now; the service manager starts us anew with them
+		}
 	}
-	return c.obey(d, log)
 }
 
 // obey runs the daemon and does what signals say: HUP reads the configuration

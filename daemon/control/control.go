@@ -25,6 +25,7 @@ const (
 	RevokeRoute  = "/v1/revoke"  // POST Revoke, answers api.Revoked
 	AuditRoute   = "/v1/audit"   // GET ?after=N&limit=M api.Audit
 	VerifyRoute  = "/v1/verify"  // GET AuditVerdict
+	ResetRoute   = "/v1/reset"   // POST api.Reset, answers api.ResetBegun
 )
 
 // Status is what `keyholed status --json` prints. Scripts rely on it: fields are

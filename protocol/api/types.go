@@ -161,3 +161,17 @@ type Event struct {
 	Service string `json:"service,omitempty"`
 	Detail  string `json:"detail,omitempty"`
 }
+
+// Reset orders a factory reset: POST /v1/reset.
+type Reset struct {
+	Erase string `json:"erase" doc:"the word everything, so that nobody sends this by mistake"`
+}
+
+// EraseEverything is what Reset must say.
+const EraseEverything = "everything"
+
+// ResetBegun answers Reset: the order is on disk and will be carried out even
+// if the power fails now. Every session ends right after it.
+type ResetBegun struct {
+	Reset uint64 `json:"reset" doc:"number of this reset, which the display shows when it is done"`
+}
