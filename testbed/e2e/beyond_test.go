@@ -25,6 +25,7 @@ const masquerade = `table ip kh { chain post { type nat hook postrouting priorit
 //	 .1     .2 Alice   .254  10.88.0.254  10.88.0.2
 //	10.77.0.0/24
 func TestBeyondTheLAN(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for _, c := range []struct{ name, rules string }{{"routed", ""}, {"NAT", masquerade}} {
 		t.Run(c.name, func(t *testing.T) {
 			home := newLAN(t)

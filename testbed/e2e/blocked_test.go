@@ -76,6 +76,7 @@ func (f finding) want(t *testing.T, name, state string) {
 //	board .1 ── switch ── laptop .2
 //	  └ drops UDP
 func TestUDPBlocked(t *testing.T) {
+	t.Parallel() // it mostly waits
 	net := newLAN(t)
 	b := newBoard(t, net.join(t, "board", "10.77.0.1/24"))
 	alice := newPerson(t, net.join(t, "laptop", "10.77.0.2/24"), "Alice")
@@ -102,6 +103,7 @@ func TestUDPBlocked(t *testing.T) {
 //	board .1 ── switch ── laptop .2, tablet .3
 //	  └ drops TCP 7443
 func TestTCPBlocked(t *testing.T) {
+	t.Parallel() // it mostly waits
 	net := newLAN(t)
 	b := newBoard(t, net.join(t, "board", "10.77.0.1/24"))
 	alice := newPerson(t, net.join(t, "laptop", "10.77.0.2/24"), "Alice")

@@ -54,6 +54,7 @@ func record(t *testing.T, at *testnet.Namespace, device string) (stop func() []p
 //	         tcpdump                                tcpdump
 //	laptop ── switch ── eth0 board: keyholed ── lo ── camera
 func TestWire(t *testing.T) {
+	t.Parallel() // it mostly waits
 	lan := newLAN(t)
 	b := newBoard(t, lan.join(t, "board", "10.77.0.1/24"))
 	alice := newPerson(t, lan.join(t, "laptop", "10.77.0.2/24"), "Alice")
