@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -68,6 +69,72 @@ func idleHandler(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_, _ = s.Read(make([]byte, 1))
+}
+
+// cpuTime is what this process has taken so far.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // cannot fail for ourselves
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkIdleSessions prints what 1,000 idle sessions cost the device: memory
+// and goroutines each, and the CPU of all together, which is nothing.
+func BenchmarkIdleSessions(b *testing.B) {
+	const n = 1000
+	const watched = 5 * time.Second
+	for _, protocol := range []string{"h2", "http/1.1"} {
+		b.Run(strings.ReplaceAll(protocol, "/", ""), func(b *testing.B) {
+			cmd := exec.Command(os.Args[0], "-test.run=^TestIdleTunnelMemory$")
+			cmd.Env = append(os.Environ(), "KEYHOLE_SESSION_DEVICE=1")
+			in, _ := cmd.StdinPipe()
+			out, _ := cmd.StdoutPipe()
+			if err := cmd.Start(); err != nil {
+				b.Fatal(err)
+			}
+			defer func() {
+				_ = in.Close()
+				_ = cmd.Wait()
+			}()
+			ask := func() (address string, figures [4]float64) {
+				_, _ = io.WriteString(in, "?")
+				line := make([]byte, 128)
+				m, err := out.Read(line)
+				if err != nil {
+					b.Fatal(err)
+				}
+				f := strings.Fields(string(line[:m]))
+				for i := range figures {
+					figures[i], _ = strconv.ParseFloat(f[i+1], 64)
+				}
+				return f[0], figures
+			}
+			address, first := ask()
+			config := identity.ClientTLS(newKey(b), identity.TrustAsFound, protocol)
+			config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+			for range n {
+				conn, err := tls.Dial("tcp", address, config)
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer conn.Close()
+				if protocol == "h2" {
+					_, _ = io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+string(frame(4, 0, 0, nil)))
+					_, _ = conn.Read(make([]byte, 1)) // it is being served
+				}
+			}
+			_, full := ask()
+			for b.Loop() {
+				time.Sleep(watched)
+			}
+			_, last := ask() // its own garbage collection is part of what it took
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric((full[0]-first[0])/n/1024, "KiB-resident/session")
+			b.ReportMetric((full[1]-first[1])/n/1024, "KiB-heap+stack/session")
+			b.ReportMetric((full[2]-first[2])/n, "goroutines/session")
+			b.ReportMetric((last[3]-full[3])/1000/float64(b.N)/watched.Seconds(), "CPU-ms/s")
+		})
+	}
 }
 
 // TestIdleTunnelMemory measures in a process of its own what 1,000 idle tunnels
@@ -152,7 +219,8 @@ func runMeasuredDevice() {
 		if f := strings.Fields(string(statm)); len(f) > 1 {
 			pages, _ = strconv.Atoi(f[1])
 		}
-		_, _ = os.Stdout.WriteString(l.Addr().String() + " " + strconv.Itoa(pages*os.Getpagesize()) + " " + strconv.Itoa(int(m.HeapAlloc+m.StackInuse)) + "\n")
+		_, _ = os.Stdout.WriteString(l.Addr().String() + " " + strconv.Itoa(pages*os.Getpagesize()) + " " + strconv.Itoa(int(m.HeapAlloc+m.StackInuse)) +
+			" " + strconv.Itoa(runtime.NumGoroutine()) + " " + strconv.FormatInt(cpuTime().Microseconds(), 10) + "\n")
 	}
 	if name := os.Getenv("KEYHOLE_SESSION_PROFILE"); name != "" {
 		f, _ := os.Create(name)

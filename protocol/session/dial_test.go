@@ -296,3 +296,20 @@ func TestWarmConnectionDiesBeforeUse(t *testing.T) {
 	d.CloseSessions(func(i Info) bool { return i.Protocol == "http/1.1" })
 	oneByte(t, open(t, c, "echo", true))
 }
+
+// An unknown key has fewer streams on a connection: they are what 32 such
+// sessions could take the memory with.
+func TestStrangersHaveFewStreams(t *testing.T) {
+	d := startDevice(t, Limits{}, nil)
+	c := d.dial(t, newKey(t), PathTCP, -1)
+	for range strangerStreams {
+		oneByte(t, open(t, c, "echo", false))
+	}
+	if n := len(d.Sessions()); n != 1 {
+		t.Fatalf("%d sessions", n)
+	}
+	oneByte(t, open(t, c, "echo", false))
+	if n := len(d.Sessions()); n != 2 {
+		t.Errorf("%d sessions for one stream too many, want 2", n)
+	}
+}

@@ -48,13 +48,15 @@ type Server struct {
 	register *register
 	tickets  *tickets
 
-	tcp      *tls.Config
-	quic     *tls.Config
-	web      *http.Server // HTTP/1.1 and HTTP/2
-	refuser  *http.Server // tells those for whom there is no place
-	h3       *http3.Server
-	toWeb    *handover
-	toRefuse *handover
+	tcp         *tls.Config
+	quic        *tls.Config
+	web         *http.Server // HTTP/1.1 and HTTP/2
+	strangers   *http.Server // the same, with less for each
+	refuser     *http.Server // tells those for whom there is no place
+	h3          *http3.Server
+	toWeb       *handover
+	toStrangers *handover
+	toRefuse    *handover
 
 	refusing atomic.Int32 // peers being told
 
@@ -88,38 +90,44 @@ func NewServer(c Config) *Server {
 		tickets:  newTickets(),
 		tcp:      identity.ServerTLS(c.Key, "h2", "http/1.1"),
 		quic:     identity.ServerTLS(c.Key, http3.NextProtoH3),
-		toWeb:    newHandover(),
-		toRefuse: newHandover(),
 		doors:    make(map[io.Closer]bool),
+
+		toWeb: newHandover(), toStrangers: newHandover(), toRefuse: newHandover(),
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.tickets.use(s.tcp)
 	s.tickets.use(s.quic)
-	s.web = s.newWeb(http.HandlerFunc(s.serve))
+	s.web = s.newWeb(http.HandlerFunc(s.serve), s.toWeb, http2Config())
 	s.web.IdleTimeout = limits.Idle
-	s.web.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		return withSession(ctx, s.toWeb.sessionOf(c))
-	}
-	s.refuser = s.newWeb(http.HandlerFunc(refuse))
+	s.strangers = s.newWeb(http.HandlerFunc(s.serve), s.toStrangers, http2ConfigOfStrangers())
+	s.strangers.IdleTimeout = limits.Idle // for who is paired meanwhile; others have a timer
+	s.refuser = s.newWeb(http.HandlerFunc(refuse), s.toRefuse, http2ConfigOfStrangers())
 	s.refuser.IdleTimeout = refusalTimeout
 	s.h3 = s.newHTTP3()
-	s.work.Go(func() { _ = s.web.Serve(s.toWeb) }) // ends with Close; its error says no more
+	// Their errors say no more than that they were closed.
+	s.work.Go(func() { _ = s.web.Serve(s.toWeb) })
+	s.work.Go(func() { _ = s.strangers.Serve(s.toStrangers) })
 	s.work.Go(func() { _ = s.refuser.Serve(s.toRefuse) })
 	return s
 }
 
-func (s *Server) newWeb(h http.Handler) *http.Server {
+// newWeb is for the connections that come by from.
+func (s *Server) newWeb(h http.Handler, from *handover, config *http.HTTP2Config) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
-	return &http.Server{
+	web := &http.Server{
 		Handler:           h,
 		Protocols:         protocols,
 		ReadHeaderTimeout: s.limits.Header,
 		MaxHeaderBytes:    maxHeaderBytes,
-		HTTP2:             http2Config(),
+		HTTP2:             config,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return withSession(ctx, from.sessionOf(c))
+		},
 	}
+	return web
 }
 
 // http2Config bounds the memory of an HTTP/2 session.
@@ -137,6 +145,20 @@ func http2Config() *http.HTTP2Config {
 		WriteByteTimeout: time.Minute,
 	}
 }
+
+// http2ConfigOfStrangers is for unknown keys, who have to ask for hello and
+// pairing and nothing else. Each request holds some 10 KiB, so that 32 of them
+// with 256 streams each would take all the memory that there is. A session that
+// is paired meanwhile keeps it: our client opens another when one is full.
+func http2ConfigOfStrangers() *http.HTTP2Config {
+	c := http2Config()
+	c.MaxConcurrentStreams = strangerStreams
+	c.MaxReceiveBufferPerStream = 64 << 10
+	c.MaxReceiveBufferPerConnection = 256 << 10
+	return c
+}
+
+const strangerStreams = 16
 
 // maxStreams is how many requests one session may have open.
 const maxStreams = 256
@@ -258,6 +280,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	goodbye.Go(func() { _ = s.web.Shutdown(ctx) }) // tells HTTP/2 clients and closes idle connections
+	goodbye.Go(func() { _ = s.strangers.Shutdown(ctx) })
 	goodbye.Go(func() { _ = s.h3.Shutdown(ctx) })
 	for _, one := range s.register.all() {
 		one.drain()
@@ -286,6 +309,7 @@ func (s *Server) Close() error {
 		one.Close()
 	}
 	_ = s.web.Close() // the sessions are cut: only its own listener is left, our hand-over
+	_ = s.strangers.Close()
 	_ = s.refuser.Close()
 	s.work.Wait()
 	return err

@@ -83,9 +83,16 @@ func (s *Server) greet(v *visitor, l *link, over net.Conn, gate *readiness.Gate)
 	case errors.Is(err, errFull):
 		s.log.Info("session refused", "peer", session.info.Peer.Short(), "remote", session.info.Remote.String(), "error", err)
 		s.refuse(conn, l)
-	case err != nil || !session.waitFirst(l, s.limits.Idle) || !s.toWeb.give(conn, session):
+	case err != nil || !session.waitFirst(l, s.limits.Idle) || !s.webFor(session).give(conn, session):
 		_ = conn.Close()
 	}
+}
+
+func (s *Server) webFor(session *Session) *handover {
+	if session.Info().Paired {
+		return s.toWeb
+	}
+	return s.toStrangers
 }
 
 func (s *Server) shake(conn *tls.Conn, l *link) error {
