@@ -29,6 +29,7 @@ var arrows = []struct {
 	{"protocol/identity", nil},
 	{"protocol/session", []string{"protocol/identity"}},
 	{"protocol/api", []string{"protocol/identity"}},
+	{"protocol/attach", []string{"protocol/identity"}},
 	{"tunnel", nil},
 	{"hal", nil},
 	{"hal/*", []string{"hal", "hal/haltest"}}, // the suite is for the drivers' tests
@@ -54,6 +55,8 @@ var onlyIn = map[string]string{
 // doors names the one room that may import a library outside of tests.
 var doors = map[string]string{
 	"github.com/quic-go/quic-go":      "protocol/session",
+	"github.com/flynn/noise":          "protocol/attach",
+	"github.com/fxamacker/cbor":       "protocol/attach",
 	"go.etcd.io/bbolt":                "acl",
 	"github.com/vishvananda/netlink":  "internal/netstate",
 	"github.com/grandcat/zeroconf":    "discovery",
