@@ -1,0 +1,172 @@
+package attach
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Receive takes a packet and where it came from. What it answers to an address
+// that has not proven itself is never larger than the packet.
+func (n *Node) Receive(now time.Duration, from netip.AddrPort, packet []byte) {
+	if len(packet) == 0 || !from.IsValid() {
+		return
+	}
+	switch packet[0] {
+	case kindLocate:
+		n.receiveLocate(from, packet)
+	case kindHello:
+		n.receiveHello(now, from, packet)
+	case kindToNode:
+		n.receiveSealed(now, from, packet)
+	}
+}
+
+func (n *Node) receiveLocate(from netip.AddrPort, packet []byte) {
+	l, err := parseLocate(packet)
+	if err != nil {
+		return
+	}
+	certificate := n.c.Certificate
+	if n.c.Locate != nil {
+		if other := n.c.Locate(l.prefix); other != nil {
+			certificate = other
+		}
+	}
+	if len(certificate) > maxCertificate {
+		return // rather silent than larger than the question
+	}
+	n.out = located{l.nonce, n.cookies.issue(from.Addr()), certificate}.append(n.out[:0])
+	n.c.Send(from, n.out)
+}
+
+// receiveHello checks version and cookie, then that there is room, and only then
+// computes anything.
+func (n *Node) receiveHello(now time.Duration, from netip.AddrPort, packet []byte) {
+	h, err := parseHello(packet)
+	if err != nil {
+		return
+	}
+	if h.version != version || !n.cookies.check(h.cookie, from.Addr()) {
+		n.out = retry{version, h.index, n.cookies.issue(from.Addr())}.append(n.out[:0])
+		n.c.Send(from, n.out)
+		return
+	}
+	key := helloKey{from: from, index: h.index}
+	copy(key.noise[:], h.noise)
+	if slot, ok := n.hellos[key]; ok {
+		n.c.Send(from, n.pending[slot].welcome)
+		return
+	}
+	source := sourceOf(from.Addr())
+	if n.sources[source] >= maxPendingPerSource {
+		return
+	}
+	if len(n.pending) >= n.c.MaxPending && !n.evict() {
+		return
+	}
+	slot, ok := n.slab.alloc(n.c.MaxPeers)
+	if !ok {
+		return
+	}
+	salt := n.salt()
+	answer, k, err := receive(n.c.Random, n.static, packet, h, indexOf(slot, salt))
+	if err != nil {
+		n.slab.free = append(n.slab.free, slot)
+		return
+	}
+	e := n.slab.at(slot)
+	*e = entry{
+		toNode: k.toNode, fromNode: k.fromNode, hash: k.hash, peer: h.index, salt: salt,
+		heard: seconds(now), interval: firstInterval, state: entryGreeted,
+	}
+	e.setAddress(from)
+	n.pending[slot] = &pending{key: key, source: source, welcome: answer, deadline: now + greetedTime}
+	n.hellos[key] = slot
+	n.sources[source]++
+	n.c.Send(from, answer)
+}
+
+// evict makes room among the unfinished by dropping one that has not shown a
+// proof yet, of the busiest source.
+func (n *Node) evict() bool {
+	var victim uint32
+	var worst *pending
+	for slot, p := range n.pending {
+		if n.slab.at(slot).state != entryGreeted {
+			continue
+		}
+		busier := worst == nil || n.sources[p.source] > n.sources[worst.source]
+		if busier || n.sources[p.source] == n.sources[worst.source] && p.deadline < worst.deadline {
+			victim, worst = slot, p
+		}
+	}
+	if worst == nil {
+		return false
+	}
+	n.drop(victim, CloseSilent)
+	return true
+}
+
+// sourceOf is what counts as one source: an IPv4 address or an IPv6 /64.
+func sourceOf(ip netip.Addr) netip.Prefix {
+	ip = ip.Unmap()
+	bits := 32
+	if ip.Is6() {
+		bits = 64
+	}
+	p, _ := ip.Prefix(bits)
+	return p
+}
+
+// Tick does what is due: retransmissions, probes, late answers, silences.
+func (n *Node) Tick(now time.Duration) {
+	if n.c.Cookies == nil && now >= n.slotEnd {
+		n.rotate(now)
+	}
+	for slot, s := range n.senders {
+		if n.push(now, slot, s) {
+			n.drop(slot, CloseSilent)
+		}
+	}
+	for slot, p := range n.pending {
+		if p.probe != nil {
+			n.tickProbe(now, slot, p)
+		} else if now >= p.deadline {
+			n.drop(slot, CloseSilent)
+		}
+	}
+	for slot := range n.clients {
+		if now > time.Duration(n.slab.at(slot).heard)*time.Second+clientTime {
+			n.drop(slot, CloseSilent)
+		}
+	}
+	n.sweep(now)
+}
+
+// sweep looks at a part of all peers, so that all are seen every sweepTime.
+func (n *Node) sweep(now time.Duration) {
+	elapsed := now - n.sweptAt
+	n.sweptAt = now
+	count := n.slab.used
+	if elapsed < sweepTime {
+		count = int(int64(n.slab.used)*int64(elapsed)/int64(sweepTime)) + 1
+	}
+	for range min(count, n.slab.used) {
+		if n.swept >= n.slab.used {
+			n.swept = 0
+		}
+		slot := uint32(n.swept)
+		n.swept++
+		e := n.slab.at(slot)
+		if e.state != entryAttached {
+			continue
+		}
+		if e.pongAt != 0 && e.pongAt <= seconds(now) {
+			e.pongAt = 0
+			n.transmit(e, e.pong.append(n.frame[:0], framePong))
+		}
+		if seconds(now)-e.heard > 2*uint32(e.interval)+silenceGrace {
+			n.drop(slot, CloseSilent)
+		}
+	}
+}
