@@ -243,3 +243,23 @@ func BenchmarkDecide(b *testing.B) {
 		s.Decide(Principal{Fingerprint: fp(i%1200 + 1)}, ActionTunnel, Service{"cam", "rtsp"})
 	}
 }
+
+// A promotion takes nothing away, so it must not end anybody's sessions.
+func TestRoleIncludes(t *testing.T) {
+	roles, err := compileRoles([]Role{{Name: "watcher", Actions: []Action{ActionTunnel}, Types: []string{"rtsp"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		wide, narrow string
+		want         bool
+	}{
+		{RoleOwner, RoleAdmin, true}, {RoleAdmin, RoleOwner, false}, {RoleAdmin, RoleViewer, true}, {RoleViewer, RoleAdmin, false},
+		{RoleViewer, RoleGuest, true}, {RoleGuest, RoleViewer, false}, {RoleViewer, "watcher", true}, {"watcher", RoleViewer, false},
+		{RoleViewer, RoleSupport, false}, {RoleViewer, "gone", true}, {"gone", RoleViewer, false},
+	} {
+		if got := roles[c.wide].includes(roles[c.narrow]); got != c.want {
+			t.Errorf("%s includes %s: %v, want %v", c.wide, c.narrow, got, c.want)
+		}
+	}
+}

@@ -106,11 +106,12 @@ func (s *Store) SetRole(who, role string, by By) (User, error) {
 			return false, ErrLastOwner
 		}
 		e.Detail = "was " + u.Role
+		smaller := !s.roles[role].includes(s.roles[u.Role])
 		u.Role = role
 		if role == RoleOwner {
 			u.Limits = Limits{}
 		}
-		return true, nil
+		return smaller, nil
 	})
 }
 

@@ -102,6 +102,18 @@ func roleName(s string) bool {
 }
 
 // decide says what the role alone permits.
+// includes reports whether r allows all that other does. A role that is not
+// known allows nothing.
+func (r *role) includes(other *role) bool {
+	if other == nil || r == nil {
+		return other == nil
+	}
+	if other.actions&^r.actions != 0 {
+		return false
+	}
+	return r.any || !other.any && !slices.ContainsFunc(other.types, func(t string) bool { return !slices.Contains(r.types, t) })
+}
+
 func (r *role) decide(action Action, service Service) (bool, string) {
 	switch {
 	case r.actions&action.bit() == 0:
