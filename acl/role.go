@@ -101,7 +101,6 @@ func roleName(s string) bool {
 	return true
 }
 
-// decide says what the role alone permits.
 // includes reports whether r allows all that other does. A role that is not
 // known allows nothing.
 func (r *role) includes(other *role) bool {
@@ -114,6 +113,7 @@ func (r *role) includes(other *role) bool {
 	return r.any || !other.any && !slices.ContainsFunc(other.types, func(t string) bool { return !slices.Contains(r.types, t) })
 }
 
+// decide says what the role alone permits.
 func (r *role) decide(action Action, service Service) (bool, string) {
 	switch {
 	case r.actions&action.bit() == 0:
