@@ -3,7 +3,9 @@ package readiness
 import (
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
+	"sync"
 )
 
 // Gate is the connection to give to tls.Server or tls.Client so that the TLS
@@ -17,6 +19,8 @@ type Gate struct {
 	net.Conn
 	below Reader
 	now   bool // owned by the one reader: Read must not wait
+	ahead ahead
+	cork  cork
 }
 
 // NewGate wraps conn. The second result is false, and conn should be used as
@@ -35,14 +39,21 @@ func NewGate(conn net.Conn) (*Gate, bool) {
 // the next Read.
 func (g *Gate) Read(p []byte) (int, error) {
 	if !g.now {
+		if n := g.ahead.take(p); n > 0 {
+			return n, nil
+		}
 		return g.Conn.Read(p)
 	}
-	n, err := g.below.TryRead(p)
+	n, err := g.ahead.tryRead(g.below, p)
 	if n == 0 && err == nil && len(p) > 0 {
 		return 0, errNothingNow
 	}
 	return n, err
 }
+
+// Write is the wrapped connection's; the records of a large write through the
+// Writer of Over leave together.
+func (g *Gate) Write(p []byte) (int, error) { return g.cork.write(g.Conn, p) }
 
 // CloseWrite half-closes the wrapped connection where it can.
 func (g *Gate) CloseWrite() error {
@@ -54,12 +65,20 @@ func (g *Gate) CloseWrite() error {
 
 // Over returns the Reader of conn, whose handshake is done and which runs over
 // g. Read and Reader share the stream; only one goroutine may use them at a
-// time.
-func (g *Gate) Over(conn *tls.Conn) Reader { return &overTLS{conn, g} }
+// time. It is also the io.Writer for much data; it writes as conn does, with
+// fewer system calls.
+func (g *Gate) Over(conn *tls.Conn) ReadWriter { return &overTLS{conn: conn, gate: g} }
+
+// ReadWriter is a Reader that is written to as well.
+type ReadWriter interface {
+	Reader
+	io.Writer
+}
 
 type overTLS struct {
-	conn *tls.Conn
-	gate *Gate
+	conn    *tls.Conn
+	gate    *Gate
+	writing sync.Mutex // held by Write: one write is gathered at a time
 }
 
 func (r *overTLS) TryRead(p []byte) (int, error) {

@@ -27,7 +27,7 @@ type tcpDoor struct {
 type secured struct {
 	*tls.Conn
 	link  *link
-	ready readiness.Reader
+	ready readiness.ReadWriter
 }
 
 func (d *tcpDoor) dial(ctx context.Context, protocol string) (*secured, error) {

@@ -60,7 +60,7 @@ type Session struct {
 	cut    func() // ends the connection now, dropping what was not sent; may be called again
 	hangUp func() // ends it with a goodbye; may be called again
 	state  func() tls.ConnectionState
-	ready  readiness.Reader // of a TLS connection over TCP, nil where the system has no readiness
+	ready  readiness.ReadWriter // of a TLS connection over TCP, nil where the system has no readiness
 	done   chan struct{}
 	link   *link // below TLS; nil on QUIC
 

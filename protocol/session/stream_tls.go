@@ -13,8 +13,7 @@ type halfConn interface {
 	CloseWrite() error
 }
 
-// tlsStream is a tunnel that has a TLS connection to itself. Its writes go to
-// crypto/tls as they are.
+// tlsStream is a tunnel that has a TLS connection to itself.
 type tlsStream struct {
 	halfConn
 	link  *link
@@ -56,10 +55,10 @@ func (s *tlsStream) Reset() error {
 // readyStream is a tlsStream that can say that there is nothing to read now.
 type readyStream struct {
 	tlsStream
-	ready readiness.Reader
+	ready readiness.ReadWriter
 }
 
-func newTLSStream(conn halfConn, l *link, ready readiness.Reader, early []byte) Stream {
+func newTLSStream(conn halfConn, l *link, ready readiness.ReadWriter, early []byte) Stream {
 	if len(early) == 0 {
 		early = nil
 	}
@@ -77,6 +76,8 @@ func (s *readyStream) TryRead(p []byte) (int, error) {
 	n, err := s.ready.TryRead(p)
 	return n, s.proven(err)
 }
+
+func (s *readyStream) Write(p []byte) (int, error) { return s.ready.Write(p) }
 
 func (s *readyStream) WaitRead() error {
 	if len(s.early) > 0 {

@@ -33,6 +33,7 @@ type settings struct {
 	echoes   int           // round trips
 	idle     []int         // tunnels held
 	json     bool
+	measure  []string // bulk, connect, storm, echo, memory; empty: all
 }
 
 func main() {
@@ -42,6 +43,8 @@ func main() {
 	extra := flag.String("extra", "", "what else the role needs")
 	only := flag.String("only", "", "comma-separated names of contenders")
 	full := flag.Bool("full", false, "more turns and longer ones: about 15 minutes instead of 3")
+	measure := flag.String("measure", "", "comma-separated parts: bulk, connect, storm, echo, memory; empty: all")
+	turns := flag.Int("turns", 0, "turns of each contender; 0: 3, or 9 with -full")
 	flag.StringVar(&s.bin, "bin", "", "folder with a built keyholed, to measure its idle memory")
 	flag.BoolVar(&s.json, "json", false, "print the measurements as JSON")
 	flag.Parse()
@@ -55,6 +58,12 @@ func main() {
 	s.reps, s.bulk, s.connects, s.storm, s.echoes, s.idle = 3, 800*time.Millisecond, 60, 600*time.Millisecond, 500, []int{100, 1000}
 	if *full {
 		s.reps, s.bulk, s.connects, s.storm, s.echoes = 9, 3*time.Second, 300, 2*time.Second, 5000
+	}
+	if *turns > 0 {
+		s.reps = *turns
+	}
+	if *measure != "" {
+		s.measure = strings.Split(*measure, ",")
 	}
 	if *only != "" {
 		s.only = strings.Split(*only, ",")
@@ -81,6 +90,9 @@ func run(ctx context.Context, s settings) error {
 	// Memory first: storms leave freed stacks and tables behind that would hide
 	// what a tunnel costs.
 	for _, c := range b.contenders {
+		if !b.measures("memory") {
+			break
+		}
 		fmt.Fprintf(os.Stderr, "\r\033[Kmemory: %-36s", c.name)
 		if err := b.memory(ctx, c); err != nil {
 			return fmt.Errorf("memory of %s: %w", c.name, err)
@@ -108,4 +120,9 @@ func run(ctx context.Context, s settings) error {
 // wanted says whether a contender takes part.
 func (s settings) wanted(name string) bool {
 	return len(s.only) == 0 || slices.Contains(s.only, name)
+}
+
+// measures says whether a part is measured.
+func (s settings) measures(part string) bool {
+	return len(s.measure) == 0 || slices.Contains(s.measure, part)
 }

@@ -39,20 +39,28 @@ const patience = 10 * time.Second
 func (b *bench) turn(ctx context.Context, c *contender) error {
 	var r result
 	var err error
-	if r.One, err = b.bulkOf(ctx, c, 1); err != nil {
-		return fmt.Errorf("bulk: %w", err)
+	if b.measures("bulk") {
+		if r.One, err = b.bulkOf(ctx, c, 1); err != nil {
+			return fmt.Errorf("bulk: %w", err)
+		}
+		if r.Eight, err = b.bulkOf(ctx, c, 8); err != nil {
+			return fmt.Errorf("bulk of eight: %w", err)
+		}
 	}
-	if r.Eight, err = b.bulkOf(ctx, c, 8); err != nil {
-		return fmt.Errorf("bulk of eight: %w", err)
+	if b.measures("connect") {
+		if r.Connect50, r.Connect99, err = b.connects1(ctx, c); err != nil {
+			return fmt.Errorf("connect: %w", err)
+		}
 	}
-	if r.Connect50, r.Connect99, err = b.connects1(ctx, c); err != nil {
-		return fmt.Errorf("connect: %w", err)
+	if b.measures("storm") {
+		if r.Rate, err = b.stormOf(c); err != nil {
+			return fmt.Errorf("50 at once: %w", err)
+		}
 	}
-	if r.Rate, err = b.stormOf(c); err != nil {
-		return fmt.Errorf("50 at once: %w", err)
-	}
-	if r.Echo, err = b.echo(c); err != nil {
-		return fmt.Errorf("echo: %w", err)
+	if b.measures("echo") {
+		if r.Echo, err = b.echo(c); err != nil {
+			return fmt.Errorf("echo: %w", err)
+		}
 	}
 	c.results = append(c.results, r)
 	return ctx.Err()

@@ -47,6 +47,7 @@ func play(role, target, extra string) error {
 	go func() {
 		for range collect {
 			debug.FreeOSMemory()
+			profileMemory(role)
 		}
 	}()
 	fmt.Println(address, more)
