@@ -191,10 +191,7 @@ func (t *Tunnel) Close() error {
 func (t *Tunnel) Run(ctx context.Context, stream Conn) Report {
 	defer t.release()
 	c := t.bridge.config
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	defer context.AfterFunc(t.ctx, func() { stop(context.Cause(t.ctx)) })()
-	p := Pump{Idle: c.Idle, HalfIdle: c.HalfIdle, Stall: c.Stall, Traffic: &t.traffic, rtsp: t.service.Type.watch}
+	p := Pump{cut: t.ctx, Idle: c.Idle, HalfIdle: c.HalfIdle, Stall: c.Stall, Traffic: &t.traffic, rtsp: t.service.Type.watch}
 	report := p.Run(ctx, stream, t.upstream.(Conn))
 	t.bridge.logEnd(t, report)
 	return report

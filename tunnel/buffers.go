@@ -9,8 +9,9 @@ const (
 	bufferBytes = 64 << 10
 	// waitingBytes is what a direction holds while it waits on a source that
 	// cannot tell when bytes are there (HTTP/2 and HTTP/3 streams, Windows
-	// sockets). Most requests and keystrokes fit.
-	waitingBytes = 2 << 10
+	// sockets). Keystrokes and players' requests fit; a larger request is moved
+	// in two pieces.
+	waitingBytes = 512
 )
 
 type buffer [bufferBytes]byte

@@ -13,7 +13,7 @@ import (
 type flow struct {
 	from, to Conn
 	moved    *atomic.Int64 // bytes delivered
-	ended    chan<- outcome
+	ended    func(outcome)
 	oneEnded *atomic.Bool // shared by both flows of a tunnel
 	side     Why          // who is to blame when reading fails
 	other    Why          // who is to blame when writing fails
@@ -61,7 +61,7 @@ func (f *flow) run() {
 		}
 		// Any other error means that it is gone, which reading it will tell.
 	}
-	f.ended <- o
+	f.ended(o)
 }
 
 // writeError tells a failed write from a failed read.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -61,20 +62,27 @@ type Pump struct {
 	Stall    time.Duration // 0: DefaultStall
 	Traffic  *Traffic      // counts while it runs; nil: only the Report
 
-	rtsp bool // follow the requests and answer SETUPs for UDP
+	rtsp bool            // follow the requests and answer SETUPs for UDP
+	cut  context.Context // ends the tunnel as Run's does; nil: there is none
 }
 
 // Run copies both ways until both sides have ended, a limit strikes or ctx is
-// done, closes both, and says how it went. It starts two goroutines and waits
-// for them. Each direction holds at most one buffer of 64 KiB, and that only
+// done, closes both, and says how it went. It starts one goroutine and waits for
+// it. Each direction holds at most one buffer of 64 KiB, and that only
 // while bytes flow: a side that stops reading stops the other from being read.
 func (p Pump) Run(ctx context.Context, client, service Conn) Report {
 	p = p.withDefaults()
 	began := time.Now()
 	t := newRun(p, client, service)
-	go t.up.run()
-	go t.down.run()
 	t.supervise(ctx)
+	upEnded := make(chan struct{})
+	go func() {
+		defer close(upEnded)
+		t.up.run()
+	}()
+	t.down.run() // here: a goroutine less for as long as the tunnel lives
+	<-upEnded
+	t.finish()
 	return Report{
 		Up: p.Traffic.Up(), Down: p.Traffic.Down(),
 		Duration: time.Since(began), Why: t.why, Err: t.err,
@@ -97,14 +105,18 @@ func (p Pump) withDefaults() Pump {
 	return p
 }
 
-// run is one tunnel in motion. Its fields are owned by the supervising
-// goroutine; the two flows tell it of their end by ended and are watched
-// through their atomic counters.
+// run is one tunnel in motion. The two flows tell it of their end and are
+// watched through their atomic counters.
 type run struct {
 	Pump
 	client, service Conn
 	up, down        *flow
-	ended           chan outcome
+
+	mu      sync.Mutex // guards what follows, and is held while both sides are closed
+	tick    *time.Timer
+	watched *watched
+	forget  []func() bool // no more news of the contexts
+	done    bool          // Run is about to return
 
 	why  Why // "" until something ended
 	err  error
@@ -113,42 +125,71 @@ type run struct {
 }
 
 func newRun(p Pump, client, service Conn) *run {
-	t := &run{Pump: p, client: client, service: service, ended: make(chan outcome, 2)}
+	t := &run{Pump: p, client: client, service: service}
 	oneEnded := new(atomic.Bool)
-	t.up = &flow{from: client, to: service, moved: &p.Traffic.up, ended: t.ended, oneEnded: oneEnded, side: WhyClient, other: WhyService}
-	t.down = &flow{from: service, to: client, moved: &p.Traffic.down, ended: t.ended, oneEnded: oneEnded, side: WhyService, other: WhyClient}
+	t.up = &flow{from: client, to: service, moved: &p.Traffic.up, ended: t.flowEnded, oneEnded: oneEnded, side: WhyClient, other: WhyService}
+	t.down = &flow{from: service, to: client, moved: &p.Traffic.down, ended: t.flowEnded, oneEnded: oneEnded, side: WhyService, other: WhyClient}
 	if p.rtsp {
 		watch(t.up, t.down)
 	}
+	t.watched = newWatched(t)
 	return t
 }
 
-// supervise watches until both flows have ended. On return both sides are
-// closed.
-func (t *run) supervise(ctx context.Context) {
-	tick := time.NewTicker(min(t.Idle, t.HalfIdle, t.Stall) / watchesPerLimit)
-	defer tick.Stop()
-	watched := newWatched(t)
-	done := ctx.Done()
-	for running := 2; running > 0; {
-		select {
-		case o := <-t.ended:
-			running--
-			t.flowEnded(o)
-		case <-done:
-			done = nil
-			t.strike(WhyCut, context.Cause(ctx), true)
-		case <-tick.C:
-			if why := watched.check(); why != "" {
-				t.strike(why, nil, why == WhyStalled)
-			}
-		}
+// supervise arms what may end the tunnel beside its flows: contexts and limits.
+// It takes no goroutine, whose stack each idle tunnel would hold.
+func (t *run) supervise(ctxs ...context.Context) {
+	if t.cut != nil {
+		ctxs = append(ctxs, t.cut)
 	}
-	t.end(WhyError, nil, false) // closes what an orderly end has left open
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, ctx := range ctxs {
+		if ctx.Done() == nil {
+			continue
+		}
+		t.forget = append(t.forget, context.AfterFunc(ctx, func() {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			if !t.done {
+				t.strike(WhyCut, context.Cause(ctx), true)
+			}
+		}))
+	}
+	t.tick = time.AfterFunc(t.watchEvery(), t.look)
+}
+
+func (t *run) watchEvery() time.Duration { return min(t.Idle, t.HalfIdle, t.Stall) / watchesPerLimit }
+
+// look compares the tunnel with its limits.
+func (t *run) look() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.done {
+		return
+	}
+	if why := t.watched.check(); why != "" {
+		t.strike(why, nil, why == WhyStalled)
+	}
+	t.tick.Reset(t.watchEvery())
+}
+
+// finish closes what an orderly end has left open, when both flows have ended.
+func (t *run) finish() {
+	for _, stop := range t.forget {
+		stop()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.done = true
+	t.tick.Stop()
+	t.end(WhyError, nil, false)
 }
 
 // flowEnded decides what the end of one direction means for the other.
 func (t *run) flowEnded(o outcome) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	switch {
 	case o.err == nil:
 		// An orderly half-close, passed on: the answer may still be on its way.

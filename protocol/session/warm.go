@@ -15,6 +15,10 @@ const (
 	// defaultWarm covers a player that opens a few connections at once, and
 	// costs the device some 20 KiB each.
 	defaultWarm = 4
+	// manyWarm is how many a client keeps that has found none left: browsers
+	// open six at once, walls of cameras more. With all paired places taken
+	// (256) they are 5 MiB on the device.
+	manyWarm = 8
 	// warmCalm is how long no tunnel must have been opened before connections
 	// are warmed: in a storm handshakes would only slow it down.
 	warmCalm = 150 * time.Millisecond
@@ -45,6 +49,7 @@ type warmPool struct {
 	mu     sync.Mutex
 	closed bool
 	used   time.Time // when the last tunnel was opened
+	short  bool      // there was none left since the client was last quiet
 	conns  []warmConn
 }
 
@@ -84,7 +89,11 @@ func (p *warmPool) step(ctx context.Context) time.Duration {
 	now := time.Now()
 	p.dropOld(now)
 	p.mu.Lock()
-	quiet, missing := now.Sub(p.used), p.want-len(p.conns)
+	quiet := now.Sub(p.used)
+	if quiet > warmQuiet {
+		p.short = false
+	}
+	missing := p.wanted() - len(p.conns)
 	p.mu.Unlock()
 	switch {
 	case quiet < warmCalm:
@@ -109,6 +118,14 @@ func (p *warmPool) step(ctx context.Context) time.Duration {
 		_ = conn.Close()
 	}
 	return 0
+}
+
+// wanted is called with the lock held.
+func (p *warmPool) wanted() int {
+	if p.short {
+		return max(p.want, manyWarm)
+	}
+	return p.want
 }
 
 func (p *warmPool) dropOld(now time.Time) {
@@ -144,6 +161,7 @@ func (p *warmPool) take() *secured {
 		}
 		go c.Close() // its goodbye may block
 	}
+	p.short = true
 	return nil
 }
 
