@@ -141,6 +141,7 @@ func BenchmarkSweep(b *testing.B) {
 func TestEntrySize(t *testing.T) {
 	var e entry
 	const limit = 256
+	t.Logf("%d bytes", unsafe.Sizeof(e))
 	if size := unsafe.Sizeof(e); size > limit {
 		t.Errorf("an entry has %d bytes, want at most %d", size, limit)
 	}

@@ -226,7 +226,7 @@ func (n *Node) peer(slot uint32) Peer {
 // ErrTooLarge.
 func (n *Node) Send(now time.Duration, index uint64, k Kind, body []byte) error {
 	e, slot := n.slab.find(index)
-	if e == nil {
+	if e == nil || e.state != entryAttached && e.state != entryClient {
 		return ErrUnknownPeer
 	}
 	return n.queue(now, e, slot, k, body)
