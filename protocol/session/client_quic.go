@@ -3,8 +3,10 @@ package session
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
@@ -43,6 +45,7 @@ func dialUDP(ctx context.Context, remote *net.UDPAddr, c *DialConfig) (*Client, 
 	quicConfig.TokenStore = c.Resumption.tokensOf(c.Key.Fingerprint())
 	quicConfig.KeepAlivePeriod = quicKeepAlive
 	quicConfig.MaxIncomingStreams = -1 // a device opens none
+	quicConfig.InitialStreamReceiveWindow = clientStreamWindow
 	quicConfig.InitialConnectionReceiveWindow = clientWindow
 	quicConfig.MaxConnectionReceiveWindow = clientWindow
 	h := &http3Carrier{udp: udp, transport: &quic.Transport{Conn: udp}}
@@ -97,7 +100,7 @@ func resolveUDP(ctx context.Context, address string, lookup func(context.Context
 func (h *http3Carrier) RoundTrip(r *http.Request) (*http.Response, error) { return h.web.RoundTrip(r) }
 
 func (h *http3Carrier) connect(ctx context.Context, service string) (Stream, error) {
-	raw, err := h.web.OpenRequestStream(ctx)
+	raw, err := h.open(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -120,6 +123,25 @@ func (h *http3Carrier) connect(ctx context.Context, service string) (Stream, err
 		return nil, err
 	}
 	return &quicStream{raw: raw, local: h.conn.LocalAddr(), remote: h.conn.RemoteAddr()}, nil
+}
+
+// ErrBusy means that a session over QUIC carries as many tunnels and requests
+// as it can (256).
+var ErrBusy = errors.New("the session carries as many tunnels as it can")
+
+// busyAfter is how long a tunnel waits for another one to end.
+const busyAfter = 2 * time.Second
+
+// open opens a stream. The device says how many there may be, and QUIC would
+// wait for as long as they last.
+func (h *http3Carrier) open(ctx context.Context) (*http3.RequestStream, error) {
+	opening, cancel := context.WithTimeoutCause(ctx, busyAfter, ErrBusy)
+	defer cancel()
+	raw, err := h.web.OpenRequestStream(opening)
+	if err != nil && opening.Err() != nil {
+		return nil, context.Cause(opening)
+	}
+	return raw, err
 }
 
 func (h *http3Carrier) ask(raw *http3.RequestStream, service string) (*http.Response, error) {

@@ -21,11 +21,15 @@ const (
 	quicIdle      = time.Minute
 	quicKeepAlive = 25 * time.Second // NATs forget a UDP flow after 30 s and more (RFC 4787 §4.3)
 
-	// Windows bound what a peer can make us buffer: one stream, one session.
-	// 1 MiB fills 100 Mbit/s over 80 ms; the library's 6 and 15 MB would let 20
-	// peers take a small board's memory.
-	quicStreamWindow  = 1 << 20
-	quicSessionWindow = 2 << 20
+	// Windows bound what a peer can make us buffer. They begin small and grow
+	// while what comes is read: a stream that nobody reads holds 64 KiB, and
+	// one session whose streams nobody reads 1 MiB, so a few stuck uploads do
+	// not stop the others. 1 MiB on a stream fills 100 Mbit/s over 80 ms; the
+	// library's 6 and 15 MB would let 20 peers take a small board's memory.
+	quicFirstStreamWindow  = 64 << 10
+	quicStreamWindow       = 1 << 20
+	quicFirstSessionWindow = 1 << 20
+	quicSessionWindow      = 4 << 20
 
 	// A peer needs one control stream and two of QPACK (RFC 9114 §6.2).
 	quicUniStreams = 8
@@ -33,13 +37,15 @@ const (
 
 func quicConfig(handshake time.Duration) *quic.Config {
 	return &quic.Config{
-		HandshakeIdleTimeout:       handshake / 2, // quic-go gives twice this to the whole handshake
-		MaxIdleTimeout:             quicIdle,
-		MaxStreamReceiveWindow:     quicStreamWindow,
-		MaxConnectionReceiveWindow: quicSessionWindow,
-		MaxIncomingStreams:         maxStreams,
-		MaxIncomingUniStreams:      quicUniStreams,
-		Allow0RTT:                  false, // a replayed CONNECT is not harmless
+		HandshakeIdleTimeout:           handshake / 2, // quic-go gives twice this to the whole handshake
+		MaxIdleTimeout:                 quicIdle,
+		InitialStreamReceiveWindow:     quicFirstStreamWindow,
+		MaxStreamReceiveWindow:         quicStreamWindow,
+		InitialConnectionReceiveWindow: quicFirstSessionWindow,
+		MaxConnectionReceiveWindow:     quicSessionWindow,
+		MaxIncomingStreams:             maxStreams,
+		MaxIncomingUniStreams:          quicUniStreams,
+		Allow0RTT:                      false, // a replayed CONNECT is not harmless
 	}
 }
 

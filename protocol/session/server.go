@@ -130,6 +130,16 @@ func (s *Server) newWeb(h http.Handler, from *handover, config *http.HTTP2Config
 	return web
 }
 
+const (
+	// What a peer may send ahead on one HTTP/2 stream. Uploads that want more
+	// have a connection of their own.
+	http2StreamWindow = 64 << 10
+	// http2SessionWindow is the same for a session of a paired key: as much as
+	// 64 tunnels, a peer's share, take when nobody reads any of them, and room
+	// for requests beside them.
+	http2SessionWindow = (64 + 4) * http2StreamWindow
+)
+
 // http2Config bounds the memory of an HTTP/2 session.
 func http2Config() *http.HTTP2Config {
 	return &http.HTTP2Config{
@@ -138,8 +148,8 @@ func http2Config() *http.HTTP2Config {
 		// What Go clients copy an upload through is as large as this, for each
 		// stream; 16 KiB is also the size of a TLS record.
 		MaxReadFrameSize:              16 << 10,
-		MaxReceiveBufferPerStream:     256 << 10,
-		MaxReceiveBufferPerConnection: 1 << 20,
+		MaxReceiveBufferPerStream:     http2StreamWindow,
+		MaxReceiveBufferPerConnection: http2SessionWindow,
 		// A peer that accepts not one byte for this long is gone; a tunnel that
 		// is not read blocks only its stream, not the connection.
 		WriteByteTimeout: time.Minute,
@@ -153,7 +163,6 @@ func http2Config() *http.HTTP2Config {
 func http2ConfigOfStrangers() *http.HTTP2Config {
 	c := http2Config()
 	c.MaxConcurrentStreams = strangerStreams
-	c.MaxReceiveBufferPerStream = 64 << 10
 	c.MaxReceiveBufferPerConnection = 256 << 10
 	return c
 }

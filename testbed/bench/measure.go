@@ -33,6 +33,9 @@ type holding struct {
 	PerTunnel float64 // KiB of resident memory above that without tunnels
 }
 
+// firstUse is how many tunnels have come and gone before memory is weighed.
+const firstUse = 10
+
 // patience ends what hangs; it is no measure.
 const patience = 10 * time.Second
 
@@ -225,6 +228,20 @@ func (b *bench) memory(ctx context.Context, c *contender) error {
 			conn.Close()
 		}
 	}()
+	// What the first use of a program costs once (threads, tables, code) is not
+	// what a tunnel costs.
+	for range firstUse {
+		conn, err := c.dial()
+		if err != nil {
+			return err
+		}
+		held = append(held, conn)
+	}
+	for _, conn := range held {
+		conn.Close()
+	}
+	held = nil
+	b.pause(ctx, time.Second)
 	base := b.weigh(ctx, c)
 	for _, n := range b.idle {
 		for len(held) < n {
