@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/keyholed/keyhole/daemon/control"
@@ -222,6 +221,3 @@ func findText(lit func(x, y int) bool, text string, scale int) bool {
 	}
 	return false
 }
-
-// trail is what the daemon has logged, for messages.
-func (b *board) trail() string { return strings.TrimSpace(tail(b.daemon.err)) }
