@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -252,7 +253,7 @@ func (h *http2Carrier) connect(ctx context.Context, service string) (Stream, err
 func (h *http2Carrier) close() {
 	h.mu.Lock()
 	h.closed = true
-	conns := h.conns
+	conns := slices.Clone(h.conns) // each that closes is dropped from h.conns meanwhile
 	h.mu.Unlock()
 	for _, cc := range conns {
 		_ = cc.Close()

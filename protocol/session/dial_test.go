@@ -313,3 +313,22 @@ func TestStrangersHaveFewStreams(t *testing.T) {
 		t.Errorf("%d sessions for one stream too many, want 2", n)
 	}
 }
+
+// A client that needed several connections takes all of them with it.
+func TestCloseEndsEveryStandingConnection(t *testing.T) {
+	d := startDevice(t, Limits{}, nil)
+	c := d.dial(t, newKey(t), PathTCP, -1)
+	h := c.standing.(*http2Carrier)
+	for range maxStanding - 1 {
+		s, err := h.door.dial(t.Context(), "h2")
+		if err == nil {
+			err = h.add(t.Context(), s)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "all are there", func() bool { return len(d.Sessions()) == maxStanding })
+	c.Close()
+	until(t, "nobody is left", func() bool { return len(d.Sessions()) == 0 })
+}
