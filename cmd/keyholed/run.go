@@ -98,14 +98,18 @@ func (c *call) obey(d *daemon.Daemon, log *slog.Logger) error {
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
+	var ready <-chan struct{} // of the daemon, while a reload waits for it
 	for {
 		select {
 		case err := <-ended:
 			return err
+		case <-ready:
+			ready = nil
+			c.reload(d, log)
 		case s := <-signals:
 			switch {
 			case s == syscall.SIGHUP:
-				c.reload(ctx, d, log)
+				ready = d.Ready()
 			case ctx.Err() != nil:
 				d.Hurry()
 			default:
@@ -115,12 +119,7 @@ func (c *call) obey(d *daemon.Daemon, log *slog.Logger) error {
 	}
 }
 
-func (c *call) reload(ctx context.Context, d *daemon.Daemon, log *slog.Logger) {
-	select {
-	case <-d.Ready():
-	case <-ctx.Done():
-		return
-	}
+func (c *call) reload(d *daemon.Daemon, log *slog.Logger) {
 	cfg, err := c.load()
 	if err == nil {
 		err = d.Reload(cfg)
