@@ -70,6 +70,7 @@ func (d *Daemon) Reload(next *config.Config) error {
 	changes := config.Compare(running, next)
 	merged := *running
 	merged.Device.Name, merged.Pairing.Role, merged.Services = next.Device.Name, next.Pairing.Role, next.Services
+	merged.Warnings = next.Warnings
 	d.cfg.Store(&merged)
 	d.bridge.SetServices(services)
 	if d.mdns != nil {
