@@ -59,6 +59,12 @@ func dead(t *testing.T) string {
 func TestDialRace(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	d, wrong := startDevice(t, Limits{}, nil), startDevice(t, Limits{}, nil)
+	for _, one := range []*device{d, wrong} { // so that all that a device runs is running
+		c := one.dial(t, newKey(t), PathQUIC, -1)
+		get(t, c, "/")
+		c.Close()
+	}
+	until(t, "nobody is in", func() bool { return len(d.Sessions())+len(wrong.Sessions()) == 0 })
 	own := goleak.IgnoreCurrent() // the devices'
 	still, ended := silent(t)
 	alsoStill := goleak.IgnoreCurrent()
