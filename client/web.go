@@ -33,6 +33,7 @@ func (f *Forward) serveWeb(ctx context.Context) error {
 	transport := f.webTransport()
 	defer transport.CloseIdleConnections()
 	guarded := &guard{service: f.service.Name, port: f.Port(), next: f.webProxy(f.doubting(transport))}
+	// Connections, and the requests in them, which outlive what they hijack.
 	var open sync.WaitGroup
 	server := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -40,6 +41,14 @@ func (f *Forward) serveWeb(ctx context.Context) error {
 			defer open.Done()
 			guarded.ServeHTTP(w, r)
 		}),
+		ConnState: func(_ net.Conn, now http.ConnState) {
+			switch now {
+			case http.StateNew: // told before Serve goes on, so that Wait comes later
+				open.Add(1)
+			case http.StateClosed, http.StateHijacked:
+				open.Done()
+			}
+		},
 		ReadHeaderTimeout: webHeaderTimeout, MaxHeaderBytes: webHeaderBytes, IdleTimeout: webIdle,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		ErrorLog:    log.New(io.Discard, "", 0), // a browser that hangs up is no news
