@@ -26,7 +26,7 @@ func (d *Daemon) gesture(ev hal.Event) {
 	single := len(d.board.Buttons) == 1
 	switch {
 	case ev.Kind == hal.Confirmed:
-		if err := d.beginReset("button"); err != nil {
+		if err := d.beginReset("button", atTheDevice); err != nil {
 			d.log.Error("factory reset", "error", err)
 			d.panel.tell("Error", "nothing was erased")
 			return

@@ -94,13 +94,29 @@ func (d *Daemon) change(who string, patch api.UserPatch, by acl.By) (acl.User, e
 }
 
 // mayChange keeps those who may manage users from making or unmaking their
-// betters: only an owner touches an owner or hands ownership on.
+// betters: only an owner touches an owner or hands ownership on. The caller
+// holds d.changing.
 func (d *Daemon) mayChange(c caller, target acl.User, role *string) error {
-	if c.user.Role == acl.RoleOwner {
+	if err := d.stillMay(c, acl.ActionUsers); err != nil {
+		return err
+	}
+	if me, _ := d.store.UserOf(c.principal.Fingerprint); me.Role == acl.RoleOwner {
 		return nil
 	}
 	if target.Role == acl.RoleOwner || role != nil && *role == acl.RoleOwner {
 		return api.Problemf(api.CodeForbidden, "only an owner may change an owner or make one")
+	}
+	return nil
+}
+
+// stillMay asks again, under d.changing: who was let in by dispatch may have been
+// put out while he waited for the lock, behind the very change that did it.
+func (d *Daemon) stillMay(c caller, action acl.Action) error {
+	if _, paired := d.store.UserOf(c.principal.Fingerprint); !paired {
+		return stranger
+	}
+	if decision := d.decide(c, action, acl.Service{}); !decision.Allow {
+		return api.Problemf(api.CodeForbidden, "%s", decision.Why)
 	}
 	return nil
 }

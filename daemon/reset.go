@@ -16,10 +16,13 @@ var ErrReset = errors.New("factory reset")
 
 // beginReset puts the order on disk. From here on nobody is let in, whatever
 // happens to the power; what is open is cut, except for who must hear the answer.
-// endReset then ends Run.
-func (d *Daemon) beginReset(cause string, keep ...uint64) error {
+// endReset then ends Run. May is asked once nobody else changes anything.
+func (d *Daemon) beginReset(cause string, may func() error, keep ...uint64) error {
 	d.changing.Lock()
 	defer d.changing.Unlock()
+	if err := may(); err != nil {
+		return err
+	}
 	if err := d.store.BeginReset(d.config().Device.Identity, cause); err != nil {
 		return err
 	}
@@ -31,14 +34,18 @@ func (d *Daemon) beginReset(cause string, keep ...uint64) error {
 
 func (d *Daemon) resetByOwner(w http.ResponseWriter, r *http.Request, c caller) error {
 	info := c.session.Info()
-	return d.answerReset(w, r, "session of "+c.user.Name, info.Number)
+	may := func() error { return d.stillMay(c, acl.ActionReset) }
+	return d.answerReset(w, r, "session of "+c.user.Name, may, info.Number)
 }
 
 func (d *Daemon) localReset(w http.ResponseWriter, r *http.Request) error {
-	return d.answerReset(w, r, "control socket, "+localUser(r))
+	return d.answerReset(w, r, "control socket, "+localUser(r), atTheDevice)
 }
 
-func (d *Daemon) answerReset(w http.ResponseWriter, r *http.Request, cause string, keep ...uint64) error {
+// atTheDevice is the right of who holds it in his hands, or is root on it.
+func atTheDevice() error { return nil }
+
+func (d *Daemon) answerReset(w http.ResponseWriter, r *http.Request, cause string, may func() error, keep ...uint64) error {
 	var order api.Reset
 	if err := decode(w, r, &order); err != nil {
 		return err
@@ -47,7 +54,12 @@ func (d *Daemon) answerReset(w http.ResponseWriter, r *http.Request, cause strin
 		return api.Problemf(api.CodeMalformed, "the field \"erase\" must be %q", api.EraseEverything)
 	}
 	epoch, _ := d.store.Position()
-	if err := d.beginReset(cause, keep...); err != nil {
+	err := d.beginReset(cause, may, keep...)
+	var refused *api.Problem
+	switch {
+	case errors.As(err, &refused):
+		return refused
+	case err != nil:
 		d.log.Error("factory reset", "error", err)
 		return api.Problemf(api.CodeUnavailable, "nothing was erased: the device cannot write the order to its disk")
 	}

@@ -193,3 +193,46 @@ func escape(name string) string { return url.PathEscape(name) }
 
 // full says whether the long versions of tests run (make test-full).
 func full() bool { return os.Getenv("KEYHOLE_FULL") != "" }
+
+// A request that waits while its sender is put out does nothing when its turn
+// comes, whatever it was allowed when it began.
+func TestRightsAreAskedWhenTheTurnComes(t *testing.T) {
+	d := startDevice(t, "")
+	d.owner(t)
+	key := d.enter(t, "Bob", "viewer")
+	d.enter(t, "Mallory", "viewer")
+	boss := acl.RoleOwner
+	if _, err := d.store.SetRole("Bob", boss, acl.By{}); err != nil {
+		t.Fatal(err)
+	}
+	c := caller{principal: acl.Principal{Fingerprint: key.Fingerprint()}, paired: true}
+	c.user, _ = d.store.UserOf(key.Fingerprint())
+	target, err := d.store.User("Mallory")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.mayChange(c, target, &boss); err != nil {
+		t.Errorf("an owner may not make another: %v", err)
+	}
+	for _, put := range []struct {
+		out string
+		do  func() error
+	}{
+		{"made a viewer", func() error { _, err := d.store.SetRole("Bob", "viewer", acl.By{}); return err }},
+		{"revoked", func() error { _, err := d.store.Revoke("Bob", acl.By{}); return err }},
+	} {
+		if err := put.do(); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.mayChange(c, target, &boss); !api.IsCode(err, api.CodeForbidden) {
+			t.Errorf("who was %s makes an owner: %v", put.out, err)
+		}
+		may := func() error { return d.stillMay(c, acl.ActionReset) }
+		if err := d.beginReset("Bob", may); !api.IsCode(err, api.CodeForbidden) {
+			t.Errorf("who was %s resets the device: %v", put.out, err)
+		}
+	}
+	if d.store.Empty() {
+		t.Error("the device was reset")
+	}
+}
