@@ -25,8 +25,8 @@ test: packages ## everything that CI runs (as root: installs what it needs)
 	@$(MAKE) --no-print-directory lint
 	$(GO) test -race -timeout 15m $(PACKAGES)
 
-test-full: packages ## kill, power-cut, corruption, pairing and button trials in full count (an hour)
-	KEYHOLE_FULL=1 $(GO) test -timeout 3h -v -run 'Kill|Cut|Corrupt|Random|Odd|Revo|BadNetwork' ./protocol/attach ./acl ./pairing ./hal/... ./tunnel ./daemon
+test-full: packages ## kill, power-cut, corruption, flood, pairing and button trials in full count (an hour)
+	KEYHOLE_FULL=1 $(GO) test -timeout 3h -v -run 'Kill|Cut|Corrupt|Random|Odd|Revo|BadNetwork|HostileLoad|ManySessions|Stalled' ./protocol/attach ./protocol/session ./acl ./pairing ./hal/... ./tunnel ./daemon
 
 test-systemd: packages build ## the units and the daemon under a real systemd (root)
 	testbed/sysbox/run-tests $(BUILD)/keyholed
