@@ -27,7 +27,12 @@ type PairOptions struct {
 	// After it the press at the device is waited for.
 	Check func(Digits) error
 
-	Dial DialOptions // Paths is ignored: pairing by button wants TCP
+	// Code is asked for the code on the device's display, where the device pairs
+	// by code; it may wait for the person. Spaces and dashes do not matter. nil: the
+	// pairing ends with ErrCodeNeeded.
+	Code func(context.Context) (string, error)
+
+	Dial DialOptions // Paths is ignored: pairing wants TCP
 }
 
 // Digits are what a person compares before pressing the button.
@@ -47,11 +52,12 @@ type Paired struct {
 // ErrWindowClosed means that the device does not take new clients now.
 var ErrWindowClosed = errors.New("the device is not open for pairing")
 
-// ErrNoButton means that pairing is open, but not by button.
-var ErrNoButton = errors.New("the device does not pair by button now")
+// ErrNoMode means that pairing is open, but not in a way that this client knows.
+var ErrNoMode = errors.New("the device pairs in no way that this client knows")
 
-// Pair becomes a user of a device by its pair button, which must have been
-// pressed before, and puts it into the address book. A whole id as target says
+// Pair becomes a user of a device whose pair button must have been pressed
+// before, by code or by button as the device offers, and puts it into the address
+// book. A whole id as target says
 // which key to expect, so that the digits need no comparing.
 func (h *Home) Pair(ctx context.Context, target string, o PairOptions) (Paired, error) {
 	t, err := ParseTarget(target)
@@ -118,14 +124,26 @@ func (h *Home) pair(ctx context.Context, c call, o PairOptions) (Paired, error) 
 	if !hello.Pairing.Open {
 		return h.again(ctx, conn, c)
 	}
-	if !slices.Contains(hello.Pairing.Modes, "button") {
-		return Paired{}, fmt.Errorf("%w, but by %s", ErrNoButton, strings.Join(hello.Pairing.Modes, ", "))
+	var granted api.Paired
+	proven := false
+	switch modes := hello.Pairing.Modes; {
+	case slices.Contains(modes, pairing.ModeCode):
+		granted, err = conn.code(ctx, o)
+		proven = err == nil
+	case slices.Contains(modes, pairing.ModeButton):
+		granted, err = conn.button(ctx, o)
+	default:
+		err = fmt.Errorf("%w, but by %s", ErrNoMode, strings.Join(modes, ", "))
 	}
-	granted, err := conn.button(ctx, o)
 	if err != nil {
 		return Paired{}, err
 	}
-	return h.enter(conn, c, granted.Device, granted.User, granted.Role, false)
+	paired, err := h.enter(conn, c, granted.Device, granted.User, granted.Role, false)
+	if err == nil && proven && !paired.Device.Checked {
+		paired.Device.Checked = true // only the device with this display could prove the code
+		err = h.Confirm(paired.Device)
+	}
+	return paired, err
 }
 
 // again is for a device that knows this key already: its address book entry may
@@ -173,7 +191,8 @@ func (h *Home) enter(conn *Conn, c call, is api.Device, user, role string, alrea
 	return Paired{Device: d, Trust: conn.trust, Already: already}, nil
 }
 
-// Confirm notes that a person has compared the digits of a pairing.
+// Confirm notes that the device has proven to be the one that is meant: a person
+// has compared digits, or it knew the code on its display.
 func (h *Home) Confirm(d Device) error {
 	d.Checked = true
 	return h.Remember(d)

@@ -223,7 +223,7 @@ func (d *Daemon) furnish(opened *closers) error {
 	d.bridge.SetServices(services)
 	d.openBoard(opened)
 	d.window, err = pairing.New(pairing.Config{
-		Modes: cfg.Pairing.Modes, Device: d.key.Fingerprint(), Granter: granter{d}, Changed: d.pairingChanged,
+		Modes: cfg.Pairing.Modes, Display: d.board != nil && d.board.Display != nil, Device: d.key.Fingerprint(), Granter: granter{d}, Changed: d.pairingChanged,
 		Counter: tryCounter(filepath.Join(cfg.Device.Identity, "pairing-tries")), Log: d.log.With("room", "pairing"),
 	})
 	if err != nil {

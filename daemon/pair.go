@@ -90,6 +90,7 @@ func (d *Daemon) pairReveal(w http.ResponseWriter, r *http.Request, c caller) er
 // pairingCodes says which problem a refusal of the window becomes.
 var pairingCodes = map[pairing.Code]api.Code{
 	pairing.CodeRefused:  api.CodeClosed,
+	pairing.CodeProof:    api.CodeClosed,
 	pairing.CodeTries:    api.CodeClosed,
 	pairing.CodeClosed:   api.CodeAborted,
 	pairing.CodeOverlap:  api.CodeAborted,

@@ -33,7 +33,7 @@ type scene struct {
 // happened, then the state at rest.
 func (s scene) picture() *hal.Picture {
 	p := s.page()
-	if len(s.others) > 0 && s.pairing.Asking == nil {
+	if len(s.others) > 0 && s.pairing.Asking == nil && s.pairing.Code.IsZero() {
 		// SECURITY: a banner stands while anyone but the owner is connected.
 		text := s.others[0] + " is connected"
 		if n := len(s.others); n > 1 {
@@ -56,7 +56,7 @@ func (s scene) page() *hal.Picture {
 		return hal.Page(hal.Line{Text: "Release,"}, hal.Line{Text: "then press"}, hal.Line{Text: "to go on"})
 	case s.gesture.Kind == hal.Waiting:
 		return countdown("Press to go on", s.gesture.Left, hal.ConfirmWithin)
-	case s.pairing.Asking != nil:
+	case s.pairing.Asking != nil && s.pairing.Asking.Check != "":
 		a := s.pairing.Asking
 		who := a.User
 		if who == "" {
@@ -66,6 +66,11 @@ func (s scene) page() *hal.Picture {
 			hal.Line{Text: a.Check.Grouped(), Scale: 2}, hal.Line{Text: "Same? Press PAIR"})
 	case len(s.notice) > 0:
 		return hal.Page(lines(s.notice)...)
+	case !s.pairing.Code.IsZero():
+		left := time.Duration(s.pairing.SecondsLeft) * time.Second
+		p := hal.Page(hal.Line{Text: "keyhole pair   " + clock(left)}, hal.Line{Text: s.pairing.Code.Grouped(), Scale: 2}, hal.Line{})
+		p.Bar(image.Rect(4, 52, hal.Width-4, 62), int(left), int(pairing.WindowDuration))
+		return p
 	case s.pairing.Open:
 		left := time.Duration(s.pairing.SecondsLeft) * time.Second
 		p := hal.Page(hal.Line{Text: "Pairing is open"}, hal.Line{Text: clock(left), Scale: 2}, hal.Line{})

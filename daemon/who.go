@@ -12,13 +12,13 @@ import (
 // hello is what strangers are told: protocol version, the id that the session
 // has proven anyway, and how they themselves could pair now.
 func (d *Daemon) hello(w http.ResponseWriter, r *http.Request, c caller) error {
-	modes := []string{}
+	offer := api.Offer{Modes: []string{}}
 	if !c.paired {
 		if asker, err := d.asker(c); err == nil {
-			modes = append(modes, d.window.Offers(asker)...)
+			offer = d.offer(asker)
 		}
 	}
-	api.WriteJSON(w, api.Hello{Protocol: api.Version, ID: d.key.ID(), Pairing: api.Offer{Open: len(modes) > 0, Modes: modes}})
+	api.WriteJSON(w, api.Hello{Protocol: api.Version, ID: d.key.ID(), Pairing: offer})
 	return nil
 }
 

@@ -33,14 +33,19 @@ type binding struct {
 	exporter       []byte // ExporterBytes
 }
 
-// hash returns SHA-256 over the layout drawn in the package comment.
+// hash returns SHA-256 of a message.
 func (b *binding) hash(domain string, nonces ...[]byte) [sha256.Size]byte {
+	return sha256.Sum256(b.message(domain, nonces...))
+}
+
+// message is the layout drawn in the package comment.
+func (b *binding) message(domain string, nonces ...[]byte) []byte {
 	m := append([]byte(domain), 0)
 	for _, field := range append([][]byte{b.device[:], b.client[:], b.exporter}, nonces...) {
 		m = binary.BigEndian.AppendUint16(m, uint16(len(field)))
 		m = append(m, field...)
 	}
-	return sha256.Sum256(m)
+	return m
 }
 
 func (b *binding) commitment(client []byte) [sha256.Size]byte {

@@ -12,6 +12,7 @@ const (
 	CodeTimeout  Code = "timeout"
 	CodeClosed   Code = "closed"
 	CodeReplaced Code = "replaced"
+	CodeProof    Code = "wrong-code"
 )
 
 // An Error is what the asking client is told. Compare with errors.Is, or take
@@ -29,6 +30,10 @@ var (
 	// a caller who is not local, an exchange that is unknown or another's, and a
 	// reveal that does not fit its commitment: the asker learns nothing from it.
 	ErrRefused = &Error{CodeRefused, "pairing is not possible now"}
+
+	// ErrProof: the client has not proven the code. It reads like ErrRefused, so
+	// that the asker learns nothing from it either; the code is for the device's own log.
+	ErrProof = &Error{CodeProof, ErrRefused.text}
 
 	// ErrBusy: another exchange is being granted at this moment.
 	ErrBusy = &Error{CodeBusy, "another client is just being paired: try again"}
@@ -68,7 +73,7 @@ func (e *LockedError) Unwrap() error { return e.Err }
 // A RequestError names the field of a request that cannot be accepted. Nothing
 // was counted or changed.
 type RequestError struct {
-	Field string // as in the request types: "name", "user", "commitment", "exchange", "nonce"
+	Field string // as in the request types: "name", "user", "commitment", "exchange", "nonce", "share", "confirm"
 	Why   string
 }
 

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"time"
+
+	"github.com/keyholed/keyhole/pairing/spake2plus"
 )
 
 // A phase of an exchange; they come in this order.
@@ -33,6 +35,9 @@ type exchange struct {
 	limit  time.Time // end of all steps before the digits
 	button button    // of button mode; set before the try is counted
 
+	record   *spake2plus.Record   // of code mode; never changes
+	verifier *spake2plus.Verifier // of code mode; set before the try is counted
+
 	phase    phase
 	deadline time.Time     // of the current phase; none while granting
 	check    Check         // from shown on
@@ -45,12 +50,12 @@ type exchange struct {
 
 // claim checks that the caller may ask in a mode and makes an exchange of it,
 // counted in the window but not yet in the lifetime.
-func (w *Window) claim(mode string, c Caller, r *BeginRequest) (x *exchange, err error) {
+func (w *Window) claim(mode string, c Caller, r opening) (x *exchange, err error) {
 	w.do(func(now time.Time) { x, err = w.claimLocked(mode, c, r, now) })
 	return x, err
 }
 
-func (w *Window) claimLocked(mode string, c Caller, r *BeginRequest, now time.Time) (*exchange, error) {
+func (w *Window) claimLocked(mode string, c Caller, r opening, now time.Time) (*exchange, error) {
 	if !w.offersLocked(mode, c) {
 		return nil, ErrRefused
 	}
@@ -61,7 +66,9 @@ func (w *Window) claimLocked(mode string, c Caller, r *BeginRequest, now time.Ti
 	switch {
 	case w.grantingLocked():
 		return nil, ErrBusy
-	case !w.client.IsZero() && w.client != c.Fingerprint:
+	case !modes[mode].compared && w.current != nil && w.current.caller.Fingerprint != c.Fingerprint:
+		return nil, ErrBusy
+	case modes[mode].compared && !w.client.IsZero() && w.client != c.Fingerprint:
 		w.sayLocked(slog.LevelWarn, "pairing window closed: a second client asked",
 			"first", w.client.Short(), "second", c.Fingerprint.Short(), "source", c.Source)
 		w.closeLocked(ErrOverlap, now)
@@ -75,10 +82,14 @@ func (w *Window) claimLocked(mode string, c Caller, r *BeginRequest, now time.Ti
 	if !w.open { // that was the last failure
 		return nil, ErrTries
 	}
+	name, user := r.names()
 	x := &exchange{
-		id: rand.Text(), mode: mode, caller: c, name: r.Name, user: r.User, source: source,
+		id: rand.Text(), mode: mode, caller: c, name: name, user: user, source: source,
 		limit: now.Add(ExchangeDuration), deadline: now.Add(ExchangeDuration),
 		done: make(chan struct{}),
+	}
+	if w.code != nil {
+		x.record = w.code.record
 	}
 	w.client, w.current = c.Fingerprint, x
 	w.tries++
@@ -126,12 +137,12 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// findLocked returns the caller's exchange, which it must name and continue on
+// findLocked returns the caller's exchange of a mode, which it must name and continue on
 // the session it began on, if it is in the phase p. One that has ended returns
 // why it did.
-func (w *Window) findLocked(id string, c Caller, p phase) (*exchange, error) {
+func (w *Window) findLocked(mode, id string, c Caller, p phase) (*exchange, error) {
 	for _, x := range []*exchange{w.current, w.last} {
-		if x == nil || x.caller.Fingerprint != c.Fingerprint || !same([]byte(x.id), []byte(id)) ||
+		if x == nil || x.mode != mode || x.caller.Fingerprint != c.Fingerprint || !same([]byte(x.id), []byte(id)) ||
 			!same(x.caller.Exporter, c.Exporter) {
 			continue
 		}
@@ -164,6 +175,7 @@ func (w *Window) endLocked(x *exchange, why error, now time.Time) {
 		close(x.done)
 	}
 	x.phase, x.err = ended, why
+	x.record, x.verifier = nil, nil
 	w.current, w.last = nil, x
 }
 

@@ -50,6 +50,11 @@ const (
 	// comparison uses six as well.
 	checkDigits  = 6
 	checkModulus = 1_000_000
+
+	// codeDigits of the code on the display: each try is one chance in a hundred
+	// million, and eight digits in two groups are typed without a slip.
+	codeDigits  = 8
+	codeModulus = 100_000_000
 )
 
 // Sizes.
@@ -67,8 +72,22 @@ const (
 	// ExporterBytes is what both sides ask of the TLS exporter.
 	ExporterBytes = 32
 
+	// SaltBytes is the size of a code's salt: no table of stretched codes can be
+	// made beforehand.
+	SaltBytes = 16
+
 	// maxExchangeBytes bounds the name of an exchange as it comes back; ours have 26.
 	maxExchangeBytes = 64
+)
+
+// What stretching a code costs (argon2id, RFC 9106): memory that a small board
+// can spare for a moment, and time that nobody notices once a press. A code is
+// good for minutes and guessed at the device alone; this is for who steals the
+// record out of the device's memory.
+const (
+	StretchKiB    = 8 << 10
+	StretchPasses = 2
+	StretchLanes  = 1
 )
 
 // ExporterLabel is the label for the TLS exporter (RFC 8446 §7.5), with an empty

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"fmt"
 	"time"
 )
 
@@ -20,10 +19,10 @@ type button struct {
 // Reveal. It returns an *Error, or a *RequestError for a malformed request of
 // somebody who may ask, or the fault of the device that keeps it from counting.
 func (w *Window) Begin(_ context.Context, c Caller, r BeginRequest) (BeginReply, error) {
-	if len(c.Exporter) != ExporterBytes {
-		return BeginReply{}, fmt.Errorf("pairing: the exporter has %d bytes, want %d", len(c.Exporter), ExporterBytes)
+	c, err := c.own()
+	if err != nil {
+		return BeginReply{}, err
 	}
-	c.Exporter = bytes.Clone(c.Exporter)
 	x, err := w.claim(ModeButton, c, &r)
 	if err != nil {
 		return BeginReply{}, err
@@ -58,7 +57,7 @@ func (w *Window) show(c Caller, r RevealRequest) (x *exchange, err error) {
 		return nil, err
 	}
 	w.do(func(now time.Time) {
-		if x, err = w.findLocked(r.Exchange, c, begun); err != nil {
+		if x, err = w.findLocked(ModeButton, r.Exchange, c, begun); err != nil {
 			return
 		}
 		b := &x.button

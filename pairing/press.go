@@ -42,6 +42,8 @@ func (p Pressed) String() string {
 // vanished (the client left, was too slow, or a second one came), the press was
 // meant for them and does nothing, be the window open or not.
 func (w *Window) Press() (did Pressed) {
+	code := w.takeCode()
+	defer func() { w.keepCode(code) }()
 	w.do(func(now time.Time) {
 		switch {
 		case w.current != nil && w.current.phase == shown:
@@ -57,7 +59,8 @@ func (w *Window) Press() (did Pressed) {
 		case w.life.locked():
 			did = PressLocked
 		default:
-			w.openLocked(now)
+			w.openLocked(now, code)
+			code = nil
 			did = PressOpened
 		}
 	})
@@ -119,5 +122,5 @@ func (w *Window) acceptLocked(x *exchange) {
 	x.phase = granting
 	x.ctx, x.stop = context.WithCancel(context.Background())
 	close(x.done)
-	w.sayLocked(slog.LevelInfo, "client accepted by a press", "client", x.caller.Fingerprint.Short())
+	w.sayLocked(slog.LevelInfo, "client accepted", "mode", x.mode, "client", x.caller.Fingerprint.Short())
 }

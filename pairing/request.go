@@ -1,6 +1,7 @@
 package pairing
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 
@@ -17,6 +18,44 @@ type Caller struct {
 	Source      netip.Addr // counts tries; the zero value is a source like any other
 }
 
+// own returns a Caller that shares no memory with the one who made it.
+func (c Caller) own() (Caller, error) {
+	if len(c.Exporter) != ExporterBytes {
+		return Caller{}, fmt.Errorf("pairing: the exporter has %d bytes, want %d", len(c.Exporter), ExporterBytes)
+	}
+	c.Exporter = bytes.Clone(c.Exporter)
+	return c, nil
+}
+
+// An opening is a client's first message in some mode.
+type opening interface {
+	clean() error // composes the names; a *RequestError otherwise
+	names() (name, user string)
+}
+
+func (r *BeginRequest) names() (name, user string) { return r.Name, r.User }
+
+// cleanNames checks and composes the names that every first message has.
+func cleanNames(name, user *string) (err error) {
+	if *name, err = CleanName(*name); err != nil {
+		return &RequestError{"name", err.Error()}
+	}
+	if *user != "" {
+		if *user, err = CleanName(*user); err != nil {
+			return &RequestError{"user", err.Error()}
+		}
+	}
+	return nil
+}
+
+// checkExchange looks at the form of an exchange's name as it comes back.
+func checkExchange(id string) error {
+	if id == "" || len(id) > maxExchangeBytes {
+		return &RequestError{"exchange", "not one of this device"}
+	}
+	return nil
+}
+
 // BeginRequest is a client's first message in button mode. Names that are not
 // composed (NFC) are composed.
 type BeginRequest struct {
@@ -25,14 +64,9 @@ type BeginRequest struct {
 	Commitment []byte // CommitmentBytes, from Asker.Commitment
 }
 
-func (r *BeginRequest) clean() (err error) {
-	if r.Name, err = CleanName(r.Name); err != nil {
-		return &RequestError{"name", err.Error()}
-	}
-	if r.User != "" {
-		if r.User, err = CleanName(r.User); err != nil {
-			return &RequestError{"user", err.Error()}
-		}
+func (r *BeginRequest) clean() error {
+	if err := cleanNames(&r.Name, &r.User); err != nil {
+		return err
 	}
 	if len(r.Commitment) != CommitmentBytes {
 		return &RequestError{"commitment", fmt.Sprintf("want %d bytes", CommitmentBytes)}
@@ -53,8 +87,8 @@ type RevealRequest struct {
 }
 
 func (r *RevealRequest) check() error {
-	if r.Exchange == "" || len(r.Exchange) > maxExchangeBytes {
-		return &RequestError{"exchange", "not one of this device"}
+	if err := checkExchange(r.Exchange); err != nil {
+		return err
 	}
 	if len(r.Nonce) != NonceBytes {
 		return &RequestError{"nonce", fmt.Sprintf("want %d bytes", NonceBytes)}

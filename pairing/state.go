@@ -12,6 +12,7 @@ import (
 type State struct {
 	Open        bool
 	Modes       []string // offered to callers nearby; empty while closed
+	Code        Passcode // to be shown while it can be used; zero: none
 	SecondsLeft int      // of the window, rounded up; 0 while closed
 	Asking      *Asking  // the client whose digits are shown; nil: nobody
 	Locked      bool     // too many tries in a lifetime: see LongPress
@@ -41,6 +42,9 @@ func (w *Window) State() State {
 	if left := w.ends.Sub(now); w.open && (left > 0 || w.grantingLocked()) {
 		s.Open = true
 		s.Modes = slices.Clone(w.modes)
+		if w.code != nil && !w.grantingLocked() {
+			s.Code = w.code.code
+		}
 		s.SecondsLeft = max(0, int((left+time.Second-1)/time.Second))
 	}
 	return s
@@ -48,7 +52,7 @@ func (w *Window) State() State {
 
 // same tells whether somebody who is shown both sees no change but the clock's.
 func (s State) same(t State) bool {
-	return s.Open == t.Open && s.Locked == t.Locked && slices.Equal(s.Modes, t.Modes) &&
+	return s.Open == t.Open && s.Locked == t.Locked && s.Code == t.Code && slices.Equal(s.Modes, t.Modes) &&
 		(s.Asking == nil) == (t.Asking == nil) && (s.Asking == nil || *s.Asking == *t.Asking)
 }
 

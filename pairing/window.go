@@ -39,9 +39,11 @@ type Granted struct {
 
 // Config of a Window.
 type Config struct {
-	// Modes that may be used, as configured. Modes that this build does not know
-	// are left out; when none is left the window never opens.
+	// Modes that may be used, as configured. Those that this build does not know
+	// are left out, button where code and Display are there, and code where
+	// Display is not; when none is left the window never opens.
 	Modes   []string
+	Display bool // there is one to show a code on: see ModeCode
 	Device  identity.Fingerprint
 	Granter Granter
 	// Counter keeps the tries of a lifetime on disk.
@@ -62,9 +64,11 @@ type Window struct {
 	life    lifetime
 	notify  notifier
 	timer   *time.Timer // rings at the next deadline; set under mu
+	spare   spareCode
 
 	mu      sync.Mutex // never held while anything outside this package is called
 	open    bool
+	code    *shownCode // nil: none is shown
 	ends    time.Time
 	client  identity.Fingerprint // who asks in this window; zero: nobody yet
 	tries   int                  // of this window, one that is under way included
@@ -88,12 +92,7 @@ func New(c Config) (*Window, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	w := &Window{device: c.Device, granter: c.Granter, log: c.Log}
-	for _, m := range c.Modes {
-		if _, known := modes[m]; known && !slices.Contains(w.modes, m) {
-			w.modes = append(w.modes, m)
-		}
-	}
+	w := &Window{device: c.Device, granter: c.Granter, log: c.Log, modes: chosen(c.Modes, c.Display)}
 	w.life.store = c.Counter
 	w.timer = time.AfterFunc(WindowDuration, func() { w.do(func(time.Time) {}) })
 	w.timer.Stop()
@@ -150,8 +149,8 @@ func (w *Window) armLocked(now time.Time) {
 }
 
 // openLocked begins a window. There must be none.
-func (w *Window) openLocked(now time.Time) {
-	w.open, w.ends = true, now.Add(WindowDuration)
+func (w *Window) openLocked(now time.Time, code *shownCode) {
+	w.open, w.ends, w.code = true, now.Add(WindowDuration), code
 	w.client, w.tries, w.sources = identity.Fingerprint{}, 0, make(map[netip.Prefix]int)
 	w.gone = time.Time{}
 	w.sayLocked(slog.LevelInfo, "pairing window open", "modes", w.modes, "seconds", int(WindowDuration.Seconds()))
@@ -162,7 +161,7 @@ func (w *Window) closeLocked(why error, now time.Time) {
 	if w.open {
 		w.sayLocked(slog.LevelInfo, "pairing window closed")
 	}
-	w.open = false
+	w.open, w.code = false, nil
 	switch x := w.current; {
 	case x == nil:
 	case x.phase == granting:
@@ -180,6 +179,8 @@ func (w *Window) Open() error {
 		return &LockedError{Err: err}
 	}
 	var err error
+	code := w.takeCode()
+	defer func() { w.keepCode(code) }()
 	w.do(func(now time.Time) {
 		switch {
 		case w.grantingLocked():
@@ -190,7 +191,8 @@ func (w *Window) Open() error {
 		case w.life.locked():
 			err = &LockedError{Tries: int(w.life.tries.Load())}
 		default:
-			w.openLocked(now)
+			w.openLocked(now, code)
+			code = nil
 		}
 	})
 	return err

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -16,21 +18,41 @@ import (
 func (a *app) pairCommand() *cobra.Command {
 	var o client.PairOptions
 	var wait time.Duration
+	var code string
 	c := &cobra.Command{
-		Use: "pair [DEVICE|ADDRESS]", Short: "Become a user of a device, by its pair button", Args: words(0, 1),
+		Use: "pair [DEVICE|ADDRESS]", Short: "Become a user of a device, by its pair button or the code on its display", Args: words(0, 1),
 		Long: `Press the device's pair button first; it then waits for three minutes. Both sides show
-six digits: if they are the same, press the button again. Without a word it pairs with
+six digits: if they are the same, press the button again. A device with a display may show
+a code instead: type it, and no second press is needed. Without a word it pairs with
 the one device on this network that is waiting. An id from the device's label instead
 of an address proves the device without comparing.`,
-		Example: `  keyhole pair --as "Alice" --name "Alice's laptop"`,
+		Example: `  keyhole pair --as "Alice" --name "Alice's laptop"
+  keyhole pair --code "1234 5678"`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Code = a.codeFrom(code)
 			return a.pair(cmd.Context(), args, wait, o)
 		},
 	}
 	c.Flags().StringVar(&o.User, "as", "", "your `name` at the device (default: as on this machine)")
 	c.Flags().StringVar(&o.Name, "name", "", "`name` of this client's key (default: this machine's)")
+	c.Flags().StringVar(&code, "code", "", "`code` on the device's display, instead of being asked for it")
 	c.Flags().DurationVar(&wait, "wait", client.FindTime, "how long to look for devices on the network")
 	return a.jsonFlag(c)
+}
+
+// codeFrom is where the code on the display comes from: the flag, or the person.
+func (a *app) codeFrom(flag string) func(context.Context) (string, error) {
+	if flag != "" {
+		return func(context.Context) (string, error) { return flag, nil }
+	}
+	if !a.asking() {
+		return nil
+	}
+	return func(context.Context) (string, error) {
+		fmt.Fprint(a.err, "Code on the device's display: ")
+		line, _ := bufio.NewReader(io.LimitReader(a.in, 256)).ReadString('\n')
+		return line, nil
+	}
 }
 
 func (a *app) pair(ctx context.Context, args []string, wait time.Duration, o client.PairOptions) error {

@@ -66,8 +66,14 @@ func explain(err error) (code int, what string, try []string) {
 		return control.ExitUsage, err.Error(), []string{`keyhole pair --as "Alice" --name "Alice's laptop"`}
 	case errors.Is(err, client.ErrWindowClosed):
 		return control.ExitRefused, err.Error(), []string{"press the device's pair button, then: keyhole pair"}
-	case errors.Is(err, client.ErrNoButton):
+	case errors.Is(err, client.ErrNoMode):
 		return control.ExitRefused, err.Error(), nil
+	case errors.Is(err, client.ErrWrongCode):
+		return control.ExitRefused, err.Error(), []string{"keyhole pair    (look at the display again; after two wrong codes press the pair button for a new one)"}
+	case errors.Is(err, client.ErrCodeNeeded):
+		return control.ExitUsage, err.Error(), []string{`keyhole pair --code "1234 5678"    (the digits on the display)`}
+	case errors.Is(err, client.ErrNotCode):
+		return control.ExitUsage, err.Error(), []string{`keyhole pair --code "1234 5678"`}
 	case errors.Is(err, client.ErrBadPath), errors.Is(err, client.ErrNotAddress), errors.Is(err, session.ErrBadService):
 		return control.ExitUsage, err.Error(), nil
 	case errors.As(err, &problem):
@@ -85,7 +91,7 @@ func explainProblem(p *api.Problem) (code int, what string, try []string) {
 	switch p.Code() {
 	case api.CodeServiceDown:
 		return control.ExitNotReachable, p.Error(), []string{"keyhole doctor    (asks every service)"}
-	case api.CodeAborted:
+	case api.CodeClosed, api.CodeAborted:
 		return control.ExitRefused, p.Error(), []string{"press the device's pair button, then: keyhole pair"}
 	case api.CodeNameTaken:
 		if p.Suggestion != "" {

@@ -38,8 +38,13 @@ type choice struct {
 	later   []string
 }
 
+const (
+	modeButton = "button"
+	modeCode   = "code"
+)
+
 var (
-	pairingModes  = choice{allowed: []string{"button"}, later: []string{"code", "label", "invite", "central"}}
+	pairingModes  = choice{allowed: []string{modeButton, modeCode}, later: []string{"label", "invite", "central"}}
 	pairingRoles  = choice{allowed: []string{"viewer", "guest", "admin"}}
 	serviceAccess = choice{allowed: []string{accessRole}, later: []string{"application"}}
 	boardProfiles = choice{allowed: []string{BoardNone, BoardSimulated}}
@@ -266,6 +271,9 @@ func (v *validator) pairing() {
 		} else if slices.Contains(v.Pairing.Modes[:i], mode) {
 			v.fail(quote(mode)+" is listed twice", "", "pairing", "modes", strconv.Itoa(i))
 		}
+	}
+	if works && v.Board.Profile == BoardNone && slices.Contains(v.Pairing.Modes, modeCode) && !slices.Contains(v.Pairing.Modes, modeButton) {
+		v.fail(`"code" needs a display, and this device has no board: nobody could pair`, `add "button", or give the device a board`, "pairing", "modes")
 	}
 	if !works {
 		v.fail("none of these modes is in this version: nobody could pair", "want "+oneOf(pairingModes.allowed), "pairing", "modes")

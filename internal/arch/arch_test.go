@@ -35,7 +35,8 @@ var arrows = []struct {
 	{"hal/*", []string{"hal", "hal/haltest"}}, // the suite is for the drivers' tests
 	{"discovery", []string{"protocol/identity"}},
 	{"acl", []string{"protocol/identity"}},
-	{"pairing", []string{"protocol/identity"}},
+	{"pairing", []string{"protocol/identity", "pairing/spake2plus"}},
+	{"pairing/spake2plus", nil},
 	{"systemd", nil},
 	{"daemon/config", []string{"protocol/identity"}},
 	{"daemon/control", []string{"protocol/api", "protocol/identity"}},
@@ -72,6 +73,8 @@ var doors = map[string]string{
 	"golang.org/x/text":               "internal/names",
 	"golang.org/x/net":                "discovery",
 	"periph.io":                       "hal/gpio",
+	"filippo.io/nistec":               "pairing/spake2plus",
+	"golang.org/x/crypto":             "pairing",
 	"github.com/bluenviron/gortsplib": "(tests only)",
 	"github.com/google/go-cmp":        "(tests only)",
 	"go.uber.org/goleak":              "(tests only)",

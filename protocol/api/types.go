@@ -21,6 +21,40 @@ type Hello struct {
 type Offer struct {
 	Open  bool     `json:"open" doc:"whether this caller could pair now"`
 	Modes []string `json:"modes" doc:"the modes this caller could use now; empty when closed"`
+
+	Code *CodeOffer `json:"code,omitempty" doc:"with the mode code: how to stretch what is typed"`
+}
+
+// CodeOffer says how to stretch the code on the display. The numbers are those
+// of this version of the protocol; a client refuses others.
+type CodeOffer struct {
+	Salt   string `json:"salt" doc:"hex of the 16 byte salt of the code that is shown now"`
+	KiB    int    `json:"kib" doc:"memory for argon2id: 8192"`
+	Passes int    `json:"passes" doc:"passes over it: 2"`
+	Lanes  int    `json:"lanes" doc:"lanes: 1"`
+}
+
+// CodeBegin starts pairing by the code on the display: POST /v1/pair/code. The
+// exchange is SPAKE2+ (RFC 9383) with the client as prover; see package pairing.
+type CodeBegin struct {
+	Share string `json:"share" doc:"hex of the client's share, an uncompressed point of P-256"`
+	Name  string `json:"name" doc:"name for this key, such as \"Alice's laptop\""`
+	User  string `json:"user" doc:"name of the person"`
+}
+
+// CodeChallenge answers CodeBegin. A client that finds the proof wrong ends the
+// exchange and sends none of its own.
+type CodeChallenge struct {
+	Exchange string `json:"exchange" doc:"names this exchange in the next step"`
+	Share    string `json:"share" doc:"hex of the device's share"`
+	Confirm  string `json:"confirm" doc:"hex of the device's 32 byte proof that it knows the code"`
+	Device   string `json:"device" doc:"name of the device, for the person to recognise"`
+}
+
+// CodeConfirm finishes pairing by code: POST /v1/pair/code/confirm.
+type CodeConfirm struct {
+	Exchange string `json:"exchange"`
+	Confirm  string `json:"confirm" doc:"hex of the client's 32 byte proof"`
 }
 
 // ButtonBegin starts pairing in button mode: POST /v1/pair/button. The
