@@ -41,7 +41,7 @@ func TestBadBodies(t *testing.T) {
 	big := `{"role":"` + strings.Repeat("x", api.MaxBodyBytes) + `"}`
 	for _, path := range bothPaths {
 		p := d.dial(t, owner.key, path)
-		for _, target := range [][2]string{{"PATCH", "/v1/users/Bob"}, {"POST", "/v1/pair/button"}, {"POST", "/v1/pair/button/reveal"}} {
+		for _, target := range [][2]string{{"PATCH", "/v1/users/Bob"}, {"POST", "/v1/pair/button"}, {"POST", "/v1/pair/button/reveal"}, {"POST", "/v1/pair/code"}, {"POST", "/v1/pair/code/confirm"}} {
 			for _, c := range []struct {
 				media, body string
 				code        api.Code

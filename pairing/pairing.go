@@ -1,6 +1,6 @@
 // Package pairing lets a stranger in when somebody at the device says so. It
-// holds the pairing window, the exchange of button mode (both halves: the
-// device's is Window, the client's is Asker), and the rules with figures that
+// holds the pairing window, the exchanges of button mode and code mode (both
+// halves: the device's is Window, the client's are Asker and CodeAsker), and the rules with figures that
 // keep guessers and people in the middle out.
 //
 // It knows neither button nor display, network nor database: the daemon tells
@@ -54,6 +54,33 @@
 // last nonce that enters each side's digits is unknown to him when he chooses.
 // The client commits, not the device, so that the device, which counts, speaks
 // second: every chance costs a counted try, and each is one in a million.
+//
+// # Code mode
+//
+// The display shows eight digits, new at each opening, and whoever proves to know
+// them is let in without a further press: SPAKE2+ (package spake2plus) with the
+// client as prover. Before the window opens the device stretches code and salt
+// (argon2id), once per code and one at a time; the client stretches what was typed.
+//
+//	client                                              device
+//	w0, w1 of the typed code                            w0, L of the shown code
+//	X          name, user, X          ------------->     counts a try, synced
+//	           <-------------         exchange, Y, cV
+//	checks cV  exchange, cP           ------------->     checks cP: the code is used up
+//	           <-------------         user, role
+//
+// Y and cV are the first that depends on the code, so the try is on the disk
+// before they leave, and is given back on proof. Both proofs cover the context
+//
+//	"keyhole/1 pair code" 00  0020 Fd  0020 Fc  0020 E
+//
+// with Fc as idProver and Fd as idVerifier, so that they fit only between these
+// two keys on this session. Each exchange tests one code: five in a hundred million
+// per press. A second client while one asks is told to wait; it does not close
+// the window, because no press has to mean one of the two. A refused grant (a name
+// that is taken) leaves the window and its code for another attempt.
+//
+// With a display and both modes configured, button is not offered: see Config.
 //
 // # Bytes
 //
