@@ -160,8 +160,7 @@ func (d *testDevice) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch r.Method + " " + r.URL.Path {
 	case "GET /v1/hello":
-		modes := d.window.Offers(d.caller(s))
-		api.WriteJSON(w, api.Hello{Protocol: 1, ID: d.key.ID(), Pairing: api.Offer{Open: len(modes) > 0, Modes: modes}})
+		api.WriteJSON(w, api.Hello{Protocol: 1, ID: d.key.ID(), Pairing: d.offer(s)})
 	case "GET /v1/me":
 		api.WriteJSON(w, api.Me{User: user, Role: "owner", Fingerprint: s.Peer()})
 	case "GET /v1/device":
@@ -178,6 +177,10 @@ func (d *testDevice) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.begin(w, r, s)
 	case "POST /v1/pair/button/reveal":
 		d.reveal(w, r, s)
+	case "POST /v1/pair/code":
+		d.codeBegin(w, r, s)
+	case "POST /v1/pair/code/confirm":
+		d.codeConfirm(w, r, s)
 	default:
 		api.WriteProblem(w, api.Problemf(api.CodeNotFound, "there is no such resource"))
 	}
