@@ -23,7 +23,7 @@ type DialConfig struct {
 	// Resumption may be shared between Dials; nil is one of its own.
 	Resumption *Resumption
 	// WarmConns is how many TLS connections wait for bulk tunnels: 0 is 4, less
-	// is none.
+	// is none. Where one was missing it is 8 until the client has been quiet.
 	WarmConns int
 	// Log; nil is silence.
 	Log *slog.Logger

@@ -72,3 +72,22 @@ func paired(t *testing.T, d *device) *identity.Key {
 	d.pair(k, true)
 	return k
 }
+
+// A client whose pool ran dry keeps more connections warm from then on.
+func TestPoolGrowsWhereItRanDry(t *testing.T) {
+	d := startDevice(t, Limits{}, nil)
+	c := d.dial(t, paired(t, d), PathTCP, 1)
+	warmed(t, c, true)
+	for range 2 {
+		s, err := c.Connect(t.Context(), "echo", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+	}
+	until(t, "eight are warm", func() bool {
+		c.warm.mu.Lock()
+		defer c.warm.mu.Unlock()
+		return len(c.warm.conns) == manyWarm
+	})
+}
