@@ -22,6 +22,10 @@ const (
 	// that nobody must be root and the number is easy to remember: 10554.
 	localPortOffset = 10000
 
+	// browserRefuses is the one port above localPortOffset that browsers do not open
+	// (https://fetch.spec.whatwg.org/#bad-port), and just where port 80 would land.
+	browserRefuses = 10080
+
 	// maxLocalConns bounds what programs on this machine can open through one
 	// local port. The device allows fewer tunnels anyway.
 	maxLocalConns = 256
@@ -83,12 +87,24 @@ func listenLoopback(asked, usual int) (net.Listener, error) {
 	if asked != 0 {
 		return on(asked)
 	}
-	if usual > 0 && usual+localPortOffset < 1<<16 {
-		if l, err := on(usual + localPortOffset); err == nil {
+	if port := fittingPort(usual); port != 0 {
+		if l, err := on(port); err == nil {
 			return l, nil
 		}
 	}
 	return on(0)
+}
+
+// fittingPort is the local port for a service's usual one, or 0 where there is none.
+func fittingPort(usual int) int {
+	port := usual + localPortOffset
+	if port == browserRefuses {
+		port++
+	}
+	if usual <= 0 || port >= 1<<16 {
+		return 0
+	}
+	return port
 }
 
 // listenUnix makes a socket that is this user's from its first moment: it is made

@@ -134,6 +134,15 @@ func TestForwardPrefersItsUsualPort(t *testing.T) {
 	}
 }
 
+// A browser answers ERR_UNSAFE_PORT for 10080, whatever listens there.
+func TestForwardPortOpensInABrowser(t *testing.T) {
+	for usual, want := range map[int]int{80: 10081, 443: 10443, 554: 10554, 22: 10022, 0: 0, -1: 0, 55535: 65535, 55536: 0} {
+		if got := fittingPort(usual); got != want {
+			t.Errorf("fittingPort(%d) = %d, want %d", usual, got, want)
+		}
+	}
+}
+
 func TestForwardUnix(t *testing.T) {
 	d := newTestDevice(t, service(t, "store", "tcp", serveTCP(t, digest)))
 	conn := d.dial(d.paired())
