@@ -68,7 +68,7 @@ func (s scene) page() *hal.Picture {
 		return hal.Page(lines(s.notice)...)
 	case !s.pairing.Code.IsZero():
 		left := time.Duration(s.pairing.SecondsLeft) * time.Second
-		p := hal.Page(hal.Line{Text: "keyhole pair   " + clock(left)}, hal.Line{Text: s.pairing.Code.Grouped(), Scale: 2}, hal.Line{})
+		p := hal.Page(hal.Line{Text: "Pair code  " + clock(left)}, hal.Line{Text: s.pairing.Code.Grouped(), Scale: 2}, hal.Line{})
 		p.Bar(image.Rect(4, 52, hal.Width-4, 62), int(left), int(pairing.WindowDuration))
 		return p
 	case s.pairing.Open:
