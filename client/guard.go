@@ -35,7 +35,7 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuseWeb(w, http.StatusMethodNotAllowed, "CONNECT is not for local ports")
 	case !g.ours(r.Host):
 		refuseWeb(w, http.StatusMisdirectedRequest, fmt.Sprintf(
-			"the Host %.80q is not one of this port: it answers to localhost, loopback addresses and %s.localhost", r.Host, g.service))
+			"the Host %.80q is not one of this port: it answers to localhost, loopback addresses and %s.localhost, with its own port", r.Host, g.service))
 	case !g.fromUs(r.Header.Values("Origin")):
 		refuseWeb(w, http.StatusForbidden, fmt.Sprintf("a page of %.80q may not use this port", strings.Join(r.Header.Values("Origin"), ", ")))
 	case !sameSite(r.Header.Values("Sec-Fetch-Site")):
