@@ -69,12 +69,12 @@ func (s scene) page() *hal.Picture {
 	case !s.pairing.Code.IsZero():
 		left := time.Duration(s.pairing.SecondsLeft) * time.Second
 		p := hal.Page(hal.Line{Text: "Pair code  " + clock(left)}, hal.Line{Text: s.pairing.Code.Grouped(), Scale: 2}, hal.Line{})
-		p.Bar(image.Rect(4, 52, hal.Width-4, 62), int(left), int(pairing.WindowDuration))
+		p.Bar(image.Rect(4, 52, hal.Width-4, 62), int(left.Milliseconds()), int(pairing.WindowDuration.Milliseconds()))
 		return p
 	case s.pairing.Open:
 		left := time.Duration(s.pairing.SecondsLeft) * time.Second
 		p := hal.Page(hal.Line{Text: "Pairing is open"}, hal.Line{Text: clock(left), Scale: 2}, hal.Line{})
-		p.Bar(image.Rect(4, 52, hal.Width-4, 62), int(left), int(pairing.WindowDuration))
+		p.Bar(image.Rect(4, 52, hal.Width-4, 62), int(left.Milliseconds()), int(pairing.WindowDuration.Milliseconds()))
 		return p
 	case s.users == 0 && s.resets > 0:
 		// The proof for the next owner.
@@ -102,7 +102,7 @@ func lines(texts []string) []hal.Line {
 
 func countdown(text string, left, whole time.Duration) *hal.Picture {
 	p := hal.Page(hal.Line{Text: text}, hal.Line{Text: fmt.Sprint(int(left.Seconds())), Scale: 2}, hal.Line{})
-	p.Bar(image.Rect(4, 52, hal.Width-4, 62), int(whole-left), int(whole))
+	p.Bar(image.Rect(4, 52, hal.Width-4, 62), int((whole - left).Milliseconds()), int(whole.Milliseconds()))
 	return p
 }
 
