@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
@@ -136,6 +137,9 @@ func (s *sockets) serve(handle func(packet)) {
 	readers.Wait()
 }
 
+// readPause keeps an error that does not go away from taking a whole core.
+const readPause = 50 * time.Millisecond
+
 func (s *sockets) read4(handle func(packet)) {
 	buffer := make([]byte, maxPacket+1)
 	for {
@@ -143,8 +147,9 @@ func (s *sockets) read4(handle func(packet)) {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil {
-			continue // an ICMP answer to something we sent
+		if err != nil { // an ICMP answer to something we sent
+			time.Sleep(readPause)
+			continue
 		}
 		index, dst := 0, group4
 		if cm != nil {
@@ -163,6 +168,7 @@ func (s *sockets) read6(handle func(packet)) {
 			return
 		}
 		if err != nil {
+			time.Sleep(readPause)
 			continue
 		}
 		index, dst := 0, group6

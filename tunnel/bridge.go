@@ -15,12 +15,12 @@ import (
 
 const (
 	// DefaultPerPeer is how many tunnels one peer may have open: a browser
-	// opens six connections a page, so ten pages at once.
-	DefaultPerPeer = 64
+	// opens six connections a page, so five pages at once.
+	DefaultPerPeer = 32
 	// DefaultTotal is how many may be open in all. With 30 KiB each when idle,
 	// 128 KiB of buffers when both directions flow at once, and 4.5 MiB that
-	// TLS gathers records in, they fit in 45 MiB.
-	DefaultTotal = 256
+	// TLS gathers records in, they fit in 25 MiB.
+	DefaultTotal = 128
 )
 
 // Errors of Open. Both mean that trying again later may help.

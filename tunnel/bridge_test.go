@@ -138,7 +138,7 @@ func TestLimits(t *testing.T) {
 
 func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 	c := NewBridge(Config{}).config
-	if c.PerPeer != 64 || c.Total != 256 || c.Dial != 5*time.Second {
+	if c.PerPeer != 32 || c.Total != 128 || c.Dial != 5*time.Second {
 		t.Errorf("defaults %+v", c)
 	}
 	if p := (Pump{}).withDefaults(); p.Idle != 2*time.Hour || p.HalfIdle != 10*time.Minute || p.Stall != 5*time.Minute {
@@ -225,7 +225,7 @@ func TestCutEndsThoseThatMatch(t *testing.T) {
 // Two goroutines a tunnel beside the caller's own, and none left after.
 func TestGoroutinesOfManyTunnels(t *testing.T) {
 	const tunnels = 64
-	b := NewBridge(Config{})
+	b := NewBridge(Config{PerPeer: tunnels})
 	// A service whose connections cost no goroutine.
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

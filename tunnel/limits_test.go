@@ -98,7 +98,7 @@ func TestStallEndsAClientThatTakesNothing(t *testing.T) {
 // with a service each that would send without end.
 func TestStalledClientsDoNotGrowMemory(t *testing.T) {
 	const tunnels = 64
-	b := NewBridge(Config{})
+	b := NewBridge(Config{PerPeer: tunnels})
 	block := make([]byte, 1<<20)
 	rand.Read(block)
 	address := serve(t, "tcp4", "127.0.0.1:0", func(c Conn) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -95,13 +96,14 @@ func (s *Server) ServeQUIC(udp *net.UDPConn) error {
 		return l.Close()
 	}
 	defer s.ended(l)
+	var sessions sync.WaitGroup
 	for {
 		conn, err := l.Accept(s.ctx)
 		if err == nil {
-			s.greetQUIC(conn)
+			s.greetQUIC(conn, &sessions)
 			continue
 		}
-		s.quicSessions.Wait()
+		sessions.Wait()
 		if s.isClosing() {
 			return nil
 		}
@@ -122,8 +124,9 @@ func (s *Server) knock(ctx context.Context, from *quic.ClientInfo) (context.Cont
 	return context.WithValue(ctx, visitorKey, v), nil
 }
 
-// greetQUIC takes a connection whose handshake is done.
-func (s *Server) greetQUIC(conn *quic.Conn) {
+// greetQUIC takes a connection whose handshake is done and serves it in a
+// goroutine of sessions.
+func (s *Server) greetQUIC(conn *quic.Conn, sessions *sync.WaitGroup) {
 	v, ok := conn.Context().Value(visitorKey).(*quicVisitor)
 	if !ok {
 		return // every connection came through knock
@@ -137,7 +140,7 @@ func (s *Server) greetQUIC(conn *quic.Conn) {
 	}
 	v.session = session
 	context.AfterFunc(conn.Context(), session.finish)
-	s.quicSessions.Go(func() {
+	sessions.Go(func() {
 		if err := s.h3.ServeQUICConn(conn); err != nil {
 			s.log.Debug("session ended", "peer", session.info.Peer.Short(), "error", err)
 		}

@@ -60,8 +60,6 @@ type Server struct {
 
 	refusing atomic.Int32 // peers being told
 
-	quicSessions sync.WaitGroup // Add by the accept loops alone
-
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
 
@@ -135,7 +133,7 @@ const (
 	// have a connection of their own.
 	http2StreamWindow = 64 << 10
 	// http2SessionWindow is the same for a session of a paired key: as much as
-	// 64 tunnels, a peer's share, take when nobody reads any of them, and room
+	// 64 tunnels, twice a peer's usual share, take when nobody reads any of them, and room
 	// for requests beside them.
 	http2SessionWindow = (64 + 4) * http2StreamWindow
 )
@@ -143,7 +141,7 @@ const (
 // http2Config bounds the memory of an HTTP/2 session.
 func http2Config() *http.HTTP2Config {
 	return &http.HTTP2Config{
-		// As many as HTTP/3 has; a device has 64 tunnels by default.
+		// As many as HTTP/3 has; the tunnel room has limits of its own.
 		MaxConcurrentStreams: maxStreams,
 		// What Go clients copy an upload through is as large as this, for each
 		// stream; 16 KiB is also the size of a TLS record.
@@ -223,14 +221,19 @@ func (s *Server) Sessions() []Info {
 // out so far is worth anything afterwards.
 func (s *Server) CloseSessions(match func(Info) bool) int {
 	s.tickets.forget()
-	n := 0
+	var matched []*Session
 	for _, one := range s.register.all() {
 		if match(one.Info()) {
-			one.Close()
-			n++
+			one.cut()
+			matched = append(matched, one)
 		}
 	}
-	return n
+	// What is told of each ending may write to a disk, which must not keep the
+	// others open.
+	for _, one := range matched {
+		one.finish()
+	}
+	return len(matched)
 }
 
 // begin registers something that Close has to close; false means that the
