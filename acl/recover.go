@@ -59,7 +59,7 @@ func (s *Store) recover(o Options) error {
 // which says that there is a list.
 func (s *Store) first(keyPath string, epoch uint64, why Event) error {
 	if err := s.nothingToLose(); err != nil {
-		return fmt.Errorf("%w: %s is missing: %w; put it back from a backup, or erase it with: keyholed reset --erase-everything", ErrLost, keyPath, err)
+		return fmt.Errorf("%w: %s is missing: %w; put it back from a backup, or erase it with: keyholed reset --erase-everything (and the --config it was started with)", ErrLost, keyPath, err)
 	}
 	if s.readOnly != nil {
 		return fmt.Errorf("%w: no access list yet, and none can be made: %w", ErrReadOnly, s.readOnly)
@@ -134,10 +134,10 @@ func (s *Store) restore(stateDir string, cut int64) error {
 	}
 	base := newer(lists[0], lists[1])
 	if base == nil && len(s.audit.segments) == 0 && missing(problems[0]) && missing(problems[1]) {
-		return fmt.Errorf("%w: %s is empty, but there was an access list: is it mounted? If the list is really gone, erase it with: keyholed reset --erase-everything", ErrLost, stateDir)
+		return fmt.Errorf("%w: %s is empty, but there was an access list: is it mounted? If the list is really gone, erase it with: keyholed reset --erase-everything (and the --config it was started with)", ErrLost, stateDir)
 	}
 	if base == nil && (errors.Is(problems[0], errOtherKey) || errors.Is(problems[1], errOtherKey)) {
-		return fmt.Errorf("%w: %s: %w; put identity and state of one device together, or erase it with: keyholed reset --erase-everything", ErrLost, stateDir, errOtherKey)
+		return fmt.Errorf("%w: %s: %w; put identity and state of one device together, or erase it with: keyholed reset --erase-everything (and the --config it was started with)", ErrLost, stateDir, errOtherKey)
 	}
 	checkpoint, covered, cpErr := s.audit.readCheckpoint()
 	if err := s.audit.forgetBefore(covered, s.readOnly != nil); err != nil {
@@ -145,7 +145,7 @@ func (s *Store) restore(stateDir string, cut int64) error {
 	}
 	l, err := s.audit.replay(newer(base, checkpoint))
 	if err != nil {
-		return fmt.Errorf("%w: copy a: %v; copy b: %v; checkpoint: %v; log: %w; put %s back from a backup, or erase it with: keyholed reset --erase-everything",
+		return fmt.Errorf("%w: copy a: %v; copy b: %v; checkpoint: %v; log: %w; put %s back from a backup, or erase it with: keyholed reset --erase-everything (and the --config it was started with)",
 			ErrLost, reason(problems[0]), reason(problems[1]), reason(cpErr), err, stateDir)
 	}
 	s.current.Store(l)

@@ -211,3 +211,13 @@ func noteEpoch(identityDir string, epoch uint64) error {
 	}
 	return durable.WriteFile(filepath.Join(identityDir, epochName), fmt.Appendf(nil, "%d\n", epoch), 0o600)
 }
+
+// Made reports whether the device with this identity directory has, or had, a
+// list that is not about to be erased by a reset.
+func Made(identityDir string) bool {
+	there := func(name string) bool {
+		_, err := os.Lstat(filepath.Join(identityDir, name))
+		return err == nil
+	}
+	return there(storeKeyName) && !there(intentName)
+}

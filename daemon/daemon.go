@@ -11,7 +11,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -183,7 +185,12 @@ func (d *Daemon) openIdentity() error {
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("identity directory: %w", err)
 	}
-	key, err := identity.LoadOrCreate(filepath.Join(dir, "identity.pem"))
+	path := filepath.Join(dir, "identity.pem")
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && acl.Made(dir) {
+		// A new key would be another device to everybody who knows this one.
+		return fmt.Errorf("%s is missing, but this device had a key: put it back from a backup; or become a new device with nobody on its list: keyholed reset --erase-everything (and the --config it was started with)", path)
+	}
+	key, err := identity.LoadOrCreate(path)
 	if err != nil {
 		return err
 	}

@@ -180,12 +180,18 @@ func TestFailedStarts(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	if err := os.WriteFile(filepath.Join(dir, "identity", "identity.pem"), []byte("not a key"), 0o600); err != nil {
+	key := filepath.Join(dir, "identity", "identity.pem")
+	good, err := os.ReadFile(key)
+	if err != nil {
 		t.Fatal(err)
 	}
-	fails("damaged key", text(dir, ""), "identity.pem")
-	if err := os.Remove(filepath.Join(dir, "identity", "identity.pem")); err != nil {
-		t.Fatal(err)
+	for _, content := range []string{"not a key", string(good)} {
+		if err := os.WriteFile(key, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if content != string(good) {
+			fails("damaged key", text(dir, ""), "identity.pem")
+		}
 	}
 	d := startIn(t, dir, text(dir, "")) // and where nothing is wrong, it starts
 	if err := d.stop(); err != nil {

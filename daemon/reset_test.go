@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/keyholed/keyhole/acl"
@@ -99,4 +102,30 @@ func TestResetThatCannotBeOrdered(t *testing.T) {
 	d.cfg.Store(&broken)
 	wantCode(t, "reset", owner.tryCall("POST", "/v1/reset", api.Reset{Erase: api.EraseEverything}, nil), api.CodeUnavailable)
 	owner.call("GET", "/v1/me", nil, nil)
+}
+
+// A key that is gone must not be replaced without a word: to everybody who knows
+// the device the new one would be somebody else.
+func TestMissingIdentityIsToldNotReplaced(t *testing.T) {
+	d := startDevice(t, "")
+	d.owner(t)
+	if err := d.stop(); err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(d.config().Device.Identity, "identity.pem")
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tryStart(t, d.dir, text(d.dir, "")); err == nil || !strings.Contains(err.Error(), "had a key") {
+		t.Fatalf("start without the key: %v", err)
+	}
+	if _, err := os.Stat(key); err == nil {
+		t.Error("a new key was made")
+	}
+	if _, err := OrderReset(d.config(), "a test"); err != nil {
+		t.Fatal(err)
+	}
+	if next := startIn(t, d.dir, text(d.dir, "")); len(next.store.Users()) != 0 || next.ID() == d.ID() {
+		t.Error("after the reset it is not a new device")
+	}
 }

@@ -173,7 +173,11 @@ func (a *app) paired(ctx context.Context, h *client.Home, p client.Paired) error
 		d.Checked = true
 	}
 	if !d.Checked {
-		a.say("note: nothing but the digits says that this is your device: its key is %s. Compare its id with `keyholed status`: %s", p.Trust, d.ID)
+		if p.Trust == client.TrustPinned {
+			a.say("note: the key is the one that was trusted before; nobody has compared digits or id so far. Its id, to compare with `keyholed status`: %s", d.ID)
+		} else {
+			a.say("note: nothing but the digits says that this is your device: its key is %s. Compare its id with `keyholed status`: %s", p.Trust, d.ID)
+		}
 	}
 	if a.json {
 		return a.document(nowPaired{d, p.Already})
