@@ -22,7 +22,7 @@ func needRoot(t *testing.T) {
 var smallDisks = map[string]func(t *testing.T, at string){
 	"tmpfs": func(t *testing.T, at string) {
 		if err := unix.Mount("tmpfs", at, "tmpfs", 0, "size=1m"); err != nil {
-			t.Skipf("tmpfs: %v", err)
+			t.Fatalf("tmpfs: %v", err)
 		}
 	},
 	"ext4": func(t *testing.T, at string) {
@@ -35,7 +35,7 @@ var smallDisks = map[string]func(t *testing.T, at string){
 		}
 		for _, args := range [][]string{{"mkfs.ext4", "-q", "-m", "0", image}, {"mount", "-o", "loop", image, at}} {
 			if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-				t.Skipf("%v: %v: %s", args, err, out)
+				t.Fatalf("%v: %v: %s", args, err, out)
 			}
 		}
 	},
@@ -141,7 +141,7 @@ func TestReadOnlyState(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := unix.Mount("", b.dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
-		t.Skipf("remount: %v", err)
+		t.Fatalf("remount: %v", err)
 	}
 	b.open()
 	if d := b.Decide(Principal{Fingerprint: fp(2)}, ActionTunnel, Service{"cam", "rtsp"}); !d.Allow {
