@@ -20,6 +20,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/keyholed/keyhole/client"
@@ -255,12 +256,14 @@ func stream(seed byte) io.Reader {
 func carry(t *testing.T, b *board, way *bridge) {
 	arrived := make(chan string, 1)
 	b.serve(t, bulk, func(c *net.TCPConn) {
-		go func() {
+		var sending sync.WaitGroup
+		sending.Go(func() {
 			_, _ = io.Copy(c, stream(1))
 			_ = c.CloseWrite()
-		}()
+		})
 		h := sha256.New()
 		_, err := io.Copy(h, c)
+		sending.Wait() // c is closed when this returns
 		arrived <- fmt.Sprintf("%x %v", h.Sum(nil), err)
 	})
 	conn, err := way.person.dial("tcp", way.address["bulk"])
