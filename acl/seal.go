@@ -8,8 +8,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"os"
+	"io/fs"
+
+	"github.com/keyholed/keyhole/internal/durable"
 )
 
 // A sealed value, integers big-endian:
@@ -106,24 +107,12 @@ func additional(header []byte, bucket, key string) []byte {
 
 // readStoreKey returns the key, or nil where there is none yet.
 func readStoreKey(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
+	key, err := durable.ReadPrivate(path, 2*storeKeyBytes)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // only read
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("store key %s may be read by others (mode %04o): run `chmod 600 %s`", path, mode, path)
-	}
-	key, err := io.ReadAll(io.LimitReader(f, storeKeyBytes+1))
-	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("store key: %w", err)
 	}
 	if len(key) != storeKeyBytes {
 		return nil, fmt.Errorf("store key %s is damaged: %d bytes, want %d", path, len(key), storeKeyBytes)

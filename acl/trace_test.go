@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/keyholed/keyhole/internal/testnet"
 )
 
 // A call is one system call of a child that touched its files, or an
@@ -31,10 +33,7 @@ type call struct {
 // record runs a child for n changes under strace.
 func record(t testing.TB, dir string, n int) []call {
 	t.Helper()
-	strace, err := exec.LookPath("strace")
-	if err != nil {
-		t.Skip("strace is not installed")
-	}
+	strace := testnet.Program(t, "strace")
 	out := filepath.Join(t.TempDir(), "trace")
 	cmd := exec.Command(strace, "-f", "--seccomp-bpf", "-qq", "-xx", "-s", "1000000", "-o", out,
 		"-e", "trace=openat,close,write,pwrite64,pwritev,ftruncate,fallocate,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,dup,dup2,dup3",

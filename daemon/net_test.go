@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -118,9 +117,7 @@ func TestPairingIsForNeighbours(t *testing.T) {
 // What avahi-browse sees follows the window.
 func TestMDNSFollowsTheWindow(t *testing.T) {
 	t.Parallel() // in a process of its own
-	if _, err := exec.LookPath("avahi-browse"); err != nil {
-		t.Skip("no avahi-browse here")
-	}
+	testnet.Program(t, "avahi-browse")
 	if !testnet.Isolate(t) {
 		return
 	}

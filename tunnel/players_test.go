@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/bluenviron/gortsplib/v5/pkg/format/rtpmjpeg"
+
+	"github.com/keyholed/keyhole/internal/testnet"
 )
 
 // camera offers UDP before all else and calls itself by an address of its own,
@@ -186,10 +188,7 @@ func TestPlayersFallBackToTCP(t *testing.T) {
 		{"gst-launch-1.0", []string{"-q", "rtspsrc", "location=URL", "!", "rtpjpegdepay", "!", "jpegdec", "!", "videoconvert", "!", "pngenc", "snapshot=true", "!", "filesink", "location=" + picture}, ""},
 	} {
 		t.Run(player.name, func(t *testing.T) {
-			path, err := exec.LookPath(player.name)
-			if err != nil {
-				t.Skipf("%s is not installed", player.name)
-			}
+			path := testnet.Program(t, player.name)
 			cam, address := newCamera(t)
 			url := tunnelled(t, address)
 			ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/keyholed/keyhole/hal"
+	"github.com/keyholed/keyhole/internal/testnet"
 )
 
 // browser is a headless Chromium driven over a pair of pipes: JSON messages of
@@ -28,10 +29,7 @@ type browser struct {
 
 func startBrowser(t *testing.T, flags ...string) *browser {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Skip("chromium is not installed: the page is tried by requests only")
-	}
+	path := testnet.Program(t, "chromium")
 	fromUs, toThem, err1 := os.Pipe()
 	toUs, fromThem, err2 := os.Pipe()
 	if err1 != nil || err2 != nil {

@@ -9,9 +9,11 @@ package durable
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 )
 
 // asideSuffix marks a file that is being written. One left behind by a power
@@ -87,4 +89,27 @@ func ignoreMissing(err error) error {
 		return nil
 	}
 	return err
+}
+
+// ReadPrivate reads a file that only its owner may read, a key for example, of
+// at most most bytes. A missing file is fs.ErrNotExist; one that others may read
+// is refused, as ssh does, and so is a longer one.
+func ReadPrivate(path string, most int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" { // which has no such modes
+		return nil, fmt.Errorf("%s may be read by others (mode %04o): run `chmod 600 %s`", path, mode, path)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(data)) > most {
+		err = fmt.Errorf("%s is larger than %d bytes", path, most)
+	}
+	return data, err
 }

@@ -24,6 +24,8 @@ import (
 	"github.com/bluenviron/gortsplib/v5/pkg/format/rtpmjpeg"
 	"github.com/pion/rtp"
 	"go.uber.org/goleak"
+
+	"github.com/keyholed/keyhole/internal/testnet"
 )
 
 // start runs a camera for one test and checks afterwards that nothing of it
@@ -46,9 +48,7 @@ func start(t *testing.T, o Options) *Camera {
 // player runs a program that must end by itself with success.
 func player(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		t.Skipf("%s is not installed", name)
-	}
+	testnet.Program(t, name)
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()

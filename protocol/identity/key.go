@@ -11,10 +11,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math/big"
-	"os"
 	"time"
 
 	"github.com/keyholed/keyhole/internal/durable"
@@ -77,21 +75,9 @@ func LoadOrCreate(path string) (*Key, error) {
 // Load reads an identity from a PEM file. A missing file is fs.ErrNotExist; one
 // that others may read is refused, as ssh does.
 func Load(path string) (*Key, error) {
-	f, err := os.Open(path)
+	data, err := durable.ReadPrivate(path, maxKeyFileBytes)
 	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // only read
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("identity %s may be read by others (mode %04o): run `chmod 600 %s`", path, mode, path)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFileBytes+1))
-	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("identity: %w", err)
 	}
 	k, err := ParsePEM(data)
 	if err != nil {

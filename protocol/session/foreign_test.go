@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
 
@@ -78,10 +79,7 @@ func TestPlainHTTP2Tunnel(t *testing.T) {
 }
 
 func TestCurlIsAClient(t *testing.T) {
-	curl, err := exec.LookPath("curl")
-	if err != nil {
-		t.Skip("no curl here")
-	}
+	curl := testnet.Program(t, "curl")
 	d := startDevice(t, Limits{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodConnect && strings.HasPrefix(r.Host, "web:") {
 			serveOnce(w, r)

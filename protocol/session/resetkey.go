@@ -4,11 +4,8 @@ import (
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
 
 	"github.com/quic-go/quic-go"
 
@@ -22,19 +19,16 @@ import (
 type ResetKey [32]byte
 
 // LoadResetKey reads the key kept at path, or makes one and keeps it there. A
-// file that is none is replaced: what is lost with it is that clients of before
+// file that is none, or that others could read, is replaced: what is lost with it is that clients of before
 // notice at once. With an error the key is good, but was not kept.
 func LoadResetKey(path string) (ResetKey, error) {
 	var k ResetKey
-	data, err := os.ReadFile(path)
+	data, err := durable.ReadPrivate(path, int64(len(k)))
 	if err == nil && len(data) == len(k) {
 		return ResetKey(data), nil
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
 	_, _ = rand.Read(k[:]) // never fails
-	if err = errors.Join(err, durable.WriteFile(path, k[:], 0o600)); err != nil {
+	if err := durable.WriteFile(path, k[:], 0o600); err != nil {
 		return k, fmt.Errorf("QUIC reset key: %w", err)
 	}
 	return k, nil
