@@ -120,6 +120,15 @@ type Me struct {
 	KeyName     string               `json:"key_name"`
 	Path        string               `json:"path" doc:"how this session came: tcp or quic"`
 	Remote      string               `json:"remote" doc:"address the device sees"`
+	Basestation *Basestation         `json:"basestation,omitempty" doc:"how to reach the device from beyond its network; absent where it is attached nowhere"`
+}
+
+// Basestation tells a paired client where its device can be asked for from beyond
+// the LAN, and by which keys that place is known.
+type Basestation struct {
+	Addresses []string `json:"addresses" doc:"host:port, at most 8"`
+	Keys      []string `json:"keys" doc:"root keys of the basestation, one or two, as in the device's configuration"`
+	Presence  []byte   `json:"presence,omitempty" doc:"pass for this client, base64: with it the basestation tells when the device was last seen"`
 }
 
 // Users is GET /v1/users.
