@@ -3,6 +3,8 @@ package config
 import (
 	"reflect"
 	"slices"
+
+	"github.com/keyholed/keyhole/internal/settings"
 )
 
 // Changes says what differs between two configurations, as dotted keys such as
@@ -36,9 +38,9 @@ func (c *Changes) walk(running, next reflect.Value, path []string) {
 			c.walk(a, b, at)
 		case same(a.Interface(), b.Interface()):
 		case field.Tag.Get("reload") == "live":
-			c.Live = append(c.Live, dotted(at))
+			c.Live = append(c.Live, settings.Dotted(at))
 		default:
-			c.Restart = append(c.Restart, dotted(at))
+			c.Restart = append(c.Restart, settings.Dotted(at))
 		}
 	}
 }

@@ -10,6 +10,8 @@ package config
 
 import (
 	"time"
+
+	"github.com/keyholed/keyhole/internal/settings"
 )
 
 // DefaultPath is where the file is when neither --config nor EnvPath names one.
@@ -44,7 +46,7 @@ type Config struct {
 	// because the commands that use it do not read the file. Restart.
 	Socket string `toml:"-"`
 
-	lines lineIndex
+	doc *settings.Document
 }
 
 // Device is who the device says it is and where it lives.

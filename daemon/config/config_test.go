@@ -16,6 +16,8 @@ import (
 	"github.com/BurntSushi/toml"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/keyholed/keyhole/internal/settings"
 )
 
 const testFile = "/etc/keyhole/keyholed.toml"
@@ -56,7 +58,7 @@ func TestExampleNamesEverySettingWithItsDefault(t *testing.T) {
 
 func wantEveryKey(t *testing.T, of reflect.Type, values map[string]any, at string) {
 	t.Helper()
-	for key, i := range keysOf(of) {
+	for key, i := range settings.Keys(of) {
 		value, ok := values[key]
 		if !ok {
 			t.Errorf("the example does not name %s%s", at, key)
@@ -280,7 +282,7 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 		t.Errorf("directory: %v", err)
 	}
 	large := filepath.Join(dir, "large")
-	if err := os.WriteFile(large, []byte(strings.Repeat("#", maxFileBytes+1)), 0o600); err != nil {
+	if err := os.WriteFile(large, []byte(strings.Repeat("#", settings.MaxFileBytes+1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Load(large, Overrides{}); err == nil || !strings.Contains(err.Error(), "larger than 256 KiB") {
@@ -350,7 +352,7 @@ func FuzzParse(f *testing.F) {
 		}
 		lines := strings.Count(text, "\n") + 2 // an end of file is told as the line behind it
 		for _, e := range all {
-			if e.Line < 0 || e.Line > lines || e.Line == 0 && len(text) <= maxFileBytes {
+			if e.Line < 0 || e.Line > lines || e.Line == 0 && len(text) <= settings.MaxFileBytes {
 				t.Errorf("%v: the file has %d lines", e, lines)
 			}
 		}

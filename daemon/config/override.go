@@ -43,7 +43,7 @@ func (c *Config) apply(o Overrides) (errs Errors) {
 			continue
 		}
 		*p.into = absolute
-		delete(c.lines, indexKey([]string{"device", p.key}))
+		c.doc.Lines.Forget("device", p.key)
 	}
 	if len(o.Listen) == 0 {
 		return errs

@@ -13,6 +13,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/keyholed/keyhole/internal/settings"
 )
 
 // accessRole is the only value of a service's access in this version.
@@ -31,43 +33,17 @@ var (
 	productName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 )
 
-// A choice is a key whose value is one of a few words. later has words that
-// documentation of later versions names, so that their answer is not "unknown".
-type choice struct {
-	allowed []string
-	later   []string
-}
-
 const (
 	modeButton = "button"
 	modeCode   = "code"
 )
 
 var (
-	pairingModes  = choice{allowed: []string{modeButton, modeCode}, later: []string{"label", "invite", "central"}}
-	pairingRoles  = choice{allowed: []string{"viewer", "guest", "admin"}}
-	serviceAccess = choice{allowed: []string{accessRole}, later: []string{"application"}}
-	boardProfiles = choice{allowed: []string{BoardNone, BoardSimulated}}
+	pairingModes  = settings.Choice{Allowed: []string{modeButton, modeCode}, Later: []string{"label", "invite", "central"}}
+	pairingRoles  = settings.Choice{Allowed: []string{"viewer", "guest", "admin"}}
+	serviceAccess = settings.Choice{Allowed: []string{accessRole}, Later: []string{"application"}}
+	boardProfiles = settings.Choice{Allowed: []string{BoardNone, BoardSimulated}}
 )
-
-// check returns what is wrong with word and a hint, or "".
-func (c choice) check(word string) (text, hint string) {
-	switch {
-	case slices.Contains(c.allowed, word):
-		return "", ""
-	case slices.Contains(c.later, word):
-		return fmt.Sprintf("%s is not in this version: want %s", quote(word), oneOf(c.allowed)), ""
-	}
-	return fmt.Sprintf("%s is unknown: want %s", quote(word), oneOf(c.allowed)), guess(word, c.allowed)
-}
-
-func oneOf(words []string) string {
-	quoted := make([]string, len(words))
-	for i, w := range words {
-		quoted[i] = strconv.Quote(w)
-	}
-	return strings.Join(quoted, " or ")
-}
 
 // validator collects what is wrong with a whole configuration.
 type validator struct {
@@ -89,7 +65,7 @@ func (c *Config) validate(checks []Check) (faults, warnings Errors) {
 
 // fail blames key, given as its path.
 func (v *validator) fail(text, hint string, path ...string) {
-	v.errs = append(v.errs, &Error{File: v.File, Line: v.lines.of(path), Key: dotted(path), Text: text, Hint: hint})
+	v.errs = append(v.errs, v.doc.Fault(text, hint, path...))
 }
 
 func (v *validator) device() {
@@ -97,7 +73,7 @@ func (v *validator) device() {
 		v.fail(text, "", "device", "name")
 	}
 	if !productName.MatchString(v.Device.Product) {
-		v.fail(quote(v.Device.Product)+" is no product name: want 1 to 63 of A-Z a-z 0-9 . _ -, beginning with a letter or digit", "", "device", "product")
+		v.fail(settings.Quote(v.Device.Product)+" is no product name: want 1 to 63 of A-Z a-z 0-9 . _ -, beginning with a letter or digit", "", "device", "product")
 	}
 	switch n := len(v.Device.Listen); {
 	case n == 0:
@@ -110,7 +86,7 @@ func (v *validator) device() {
 		if text := checkListen(address); text != "" {
 			v.fail(text, "", at...)
 		} else if slices.Contains(v.Device.Listen[:i], address) && !strings.HasSuffix(address, ":0") {
-			v.fail(quote(address)+" is listed twice", "", at...)
+			v.fail(settings.Quote(address)+" is listed twice", "", at...)
 		}
 	}
 }
@@ -189,14 +165,14 @@ func (v *validator) service(s Service) {
 	if s.Type == "" {
 		wrong("type", "has no value", `write type = "rtsp", "http", "ssh" or "tcp"`)
 	} else if !serviceName.MatchString(s.Type) {
-		wrong("type", quote(s.Type)+" is no type of service", `want "rtsp", "http", "ssh" or "tcp"`)
+		wrong("type", settings.Quote(s.Type)+" is no type of service", `want "rtsp", "http", "ssh" or "tcp"`)
 	}
 	if s.Address == "" {
 		wrong("address", "has no value", `write address = "127.0.0.1:554", for example`)
 	} else if text := v.checkTarget(s.Address); text != "" {
 		wrong("address", text, "")
 	}
-	if text, hint := serviceAccess.check(s.Access); text != "" {
+	if text, hint := serviceAccess.Check(s.Access); text != "" {
 		wrong("access", text, hint)
 	}
 }
@@ -208,7 +184,7 @@ func (v *validator) checkTarget(address string) string {
 		return fmt.Sprintf("longer than %d bytes", maxAddressBytes)
 	}
 	if i := strings.IndexFunc(address, func(r rune) bool { return !unicode.IsGraphic(r) || r == ' ' || r == utf8.RuneError }); i >= 0 {
-		return quote(address) + " contains a space or an unprintable character"
+		return settings.Quote(address) + " contains a space or an unprintable character"
 	}
 	if path, ok := unixPath(address); ok {
 		if filepath.Clean(path) == v.Socket {
@@ -218,7 +194,7 @@ func (v *validator) checkTarget(address string) string {
 	}
 	for _, listen := range v.Device.Listen {
 		if sameListener(address, listen) {
-			return fmt.Sprintf("leads back to keyholed itself, which listens on %s", quote(listen))
+			return fmt.Sprintf("leads back to keyholed itself, which listens on %s", settings.Quote(listen))
 		}
 	}
 	return ""
@@ -262,25 +238,25 @@ func sameListener(target, listen string) bool {
 func (v *validator) pairing() {
 	works := len(v.Pairing.Modes) == 0 // nobody can pair, and that is what was asked for
 	for i, mode := range v.Pairing.Modes {
-		works = works || slices.Contains(pairingModes.allowed, mode)
-		if text, hint := pairingModes.check(mode); slices.Contains(pairingModes.later, mode) {
+		works = works || slices.Contains(pairingModes.Allowed, mode)
+		if text, hint := pairingModes.Check(mode); slices.Contains(pairingModes.Later, mode) {
 			at := []string{"pairing", "modes", strconv.Itoa(i)}
-			v.warnings = append(v.warnings, &Error{File: v.File, Line: v.lines.of(at), Key: dotted(at), Text: text})
+			v.warnings = append(v.warnings, v.doc.Fault(text, "", at...))
 		} else if text != "" {
 			v.fail(text, hint, "pairing", "modes", strconv.Itoa(i))
 		} else if slices.Contains(v.Pairing.Modes[:i], mode) {
-			v.fail(quote(mode)+" is listed twice", "", "pairing", "modes", strconv.Itoa(i))
+			v.fail(settings.Quote(mode)+" is listed twice", "", "pairing", "modes", strconv.Itoa(i))
 		}
 	}
 	if works && v.Board.Profile == BoardNone && slices.Contains(v.Pairing.Modes, modeCode) && !slices.Contains(v.Pairing.Modes, modeButton) {
 		v.fail(`"code" needs a display, and this device has no board: nobody could pair`, `add "button", or give the device a board`, "pairing", "modes")
 	}
 	if !works {
-		v.fail("none of these modes is in this version: nobody could pair", "want "+oneOf(pairingModes.allowed), "pairing", "modes")
+		v.fail("none of these modes is in this version: nobody could pair", "want "+settings.OneOf(pairingModes.Allowed), "pairing", "modes")
 	}
 	if v.Pairing.Role == "owner" {
-		v.fail(`"owner" is given to the first user alone: want `+oneOf(pairingRoles.allowed), "", "pairing", "role")
-	} else if text, hint := pairingRoles.check(v.Pairing.Role); text != "" {
+		v.fail(`"owner" is given to the first user alone: want `+settings.OneOf(pairingRoles.Allowed), "", "pairing", "role")
+	} else if text, hint := pairingRoles.Check(v.Pairing.Role); text != "" {
 		v.fail(text, hint, "pairing", "role")
 	}
 	if n := len(v.Pairing.Interfaces); n > maxInterfaces {
@@ -289,7 +265,7 @@ func (v *validator) pairing() {
 	for i, name := range v.Pairing.Interfaces {
 		if name == "" || len(name) > maxIfNameBytes || name == "." || name == ".." ||
 			strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '/' || r == ':' }) {
-			v.fail(quote(name)+` is no name of a network interface: want one such as "br0"`, "", "pairing", "interfaces", strconv.Itoa(i))
+			v.fail(settings.Quote(name)+` is no name of a network interface: want one such as "br0"`, "", "pairing", "interfaces", strconv.Itoa(i))
 		}
 	}
 }
@@ -297,10 +273,10 @@ func (v *validator) pairing() {
 func (v *validator) board() {
 	profile := v.Board.Profile
 	if strings.ContainsAny(profile, "/.") {
-		v.fail("board files are not in this version: want "+oneOf(boardProfiles.allowed), "", "board", "profile")
+		v.fail("board files are not in this version: want "+settings.OneOf(boardProfiles.Allowed), "", "board", "profile")
 		return
 	}
-	if text, hint := boardProfiles.check(profile); text != "" {
+	if text, hint := boardProfiles.Check(profile); text != "" {
 		v.fail(text, hint, "board", "profile")
 		return
 	}
@@ -309,7 +285,7 @@ func (v *validator) board() {
 	case profile != BoardSimulated:
 		v.fail(`only the simulated board has a page: want profile = "simulated", or no web`, "", "board", "web")
 	case err != nil || !address.Addr().IsLoopback():
-		v.fail(quote(v.Board.Web)+` is no loopback address: want one such as "127.0.0.1:7444"`, "", "board", "web")
+		v.fail(settings.Quote(v.Board.Web)+` is no loopback address: want one such as "127.0.0.1:7444"`, "", "board", "web")
 	}
 }
 
@@ -353,7 +329,7 @@ func checkName(name string) string {
 	// IsPrint excludes control characters, line ends and the characters that
 	// change the direction of writing, with which a name could imitate another.
 	if i := strings.IndexFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
-		return quote(name) + " contains a character that cannot be printed"
+		return settings.Quote(name) + " contains a character that cannot be printed"
 	}
 	return ""
 }
@@ -362,16 +338,16 @@ func checkName(name string) string {
 func checkListen(address string) string {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return quote(address) + ` is no address to listen on: want ":7443", "192.0.2.7:7443" or "[2001:db8::7]:7443"`
+		return settings.Quote(address) + ` is no address to listen on: want ":7443", "192.0.2.7:7443" or "[2001:db8::7]:7443"`
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
-		return fmt.Sprintf("port %s of %s: want a number from 0 to 65535", quote(port), quote(address))
+		return fmt.Sprintf("port %s of %s: want a number from 0 to 65535", settings.Quote(port), settings.Quote(address))
 	}
 	if host == "" {
 		return ""
 	}
 	if _, err := netip.ParseAddr(host); err != nil {
-		return fmt.Sprintf("host %s of %s: want an IP address, or nothing for all addresses", quote(host), quote(address))
+		return fmt.Sprintf("host %s of %s: want an IP address, or nothing for all addresses", settings.Quote(host), settings.Quote(address))
 	}
 	return ""
 }

@@ -80,7 +80,7 @@ var doors = map[string]string{
 	"github.com/miekg/dns":            "discovery",
 	"github.com/coreos/go-systemd":    "systemd",
 	"github.com/systemd/slog-journal": "systemd",
-	"github.com/BurntSushi/toml":      "daemon/config",
+	"github.com/BurntSushi/toml":      "internal/settings",
 	"github.com/spf13/cobra":          "cmd/keyhole",
 	"github.com/spf13/pflag":          "cmd/keyhole",
 	"golang.org/x/image":              "hal",

@@ -1,21 +1,21 @@
-package config
+package settings
 
 import (
 	"strconv"
 	"strings"
 )
 
-// A lineIndex maps the path of each key of a TOML document to its line. The TOML
+// Lines maps the path of each key of a TOML document to its line. The TOML
 // library knows lines for syntax errors only, and we want them for a port number
 // that is too large as well.
 //
 // Making it looks for the places where keys stand and skips the rest. It judges
 // nothing but depth: see indexLines.
-type lineIndex map[string]int
+type Lines map[string]int
 
-// of returns the line of path, or of the nearest table around it; 0 if there is
+// Of returns the line of path, or of the nearest table around it; 0 if there is
 // none.
-func (x lineIndex) of(path []string) int {
+func (x Lines) Of(path []string) int {
 	for ; len(path) > 0; path = path[:len(path)-1] {
 		if line, ok := x[indexKey(path)]; ok {
 			return line
@@ -23,6 +23,13 @@ func (x lineIndex) of(path []string) int {
 	}
 	return 0
 }
+
+// Names reports whether the document itself gives the key a value.
+func (x Lines) Names(path ...string) bool { return x[indexKey(path)] > 0 }
+
+// Forget makes a key one that the document does not name, as after an override:
+// what is wrong with it from now on is not the document's fault.
+func (x Lines) Forget(path ...string) { delete(x, indexKey(path)) }
 
 func indexKey(path []string) string { return strings.Join(path, "\x00") }
 
@@ -35,7 +42,7 @@ type lineScanner struct {
 	text    string
 	pos     int
 	line    int
-	index   lineIndex
+	index   Lines
 	members map[string]int // how often the array of tables at a path was opened
 	deep    int            // line of the first place deeper than maxDepth; 0: none
 }
@@ -43,10 +50,10 @@ type lineScanner struct {
 // indexLines reads any text, in linear time. deep is the first line that goes
 // deeper than maxDepth, 0 if there is none; the text must not be parsed then. In
 // a text that is not TOML both results are guesses.
-func indexLines(text string) (index lineIndex, deep int) {
+func indexLines(text string) (index Lines, deep int) {
 	s := &lineScanner{
 		text: strings.TrimPrefix(text, "\ufeff"), line: 1,
-		index: lineIndex{}, members: map[string]int{},
+		index: Lines{}, members: map[string]int{},
 	}
 	var table []string
 	for s.skipBlank(); s.pos < len(s.text); s.skipBlank() {
