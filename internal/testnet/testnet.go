@@ -18,7 +18,9 @@ import (
 	"os/exec"
 	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -57,9 +59,10 @@ func Isolate(t *testing.T) bool {
 type Namespace struct{ Name string }
 
 // New makes an empty namespace with a name that nobody else has.
-func New(t *testing.T) *Namespace {
+func New(t testing.TB) *Namespace {
 	t.Helper()
-	ns := &Namespace{Name: "kh-" + strings.ToLower(rand.Text()[:10])}
+	sweep()
+	ns := &Namespace{Name: fmt.Sprintf("%s%d-%s", namePrefix, os.Getpid(), strings.ToLower(rand.Text()[:8]))}
 	run(t, "ip", "netns", "add", ns.Name)
 	t.Cleanup(func() {
 		if out, err := exec.Command("ip", "netns", "del", ns.Name).CombinedOutput(); err != nil {
@@ -70,8 +73,31 @@ func New(t *testing.T) *Namespace {
 	return ns
 }
 
+// namePrefix begins the name of every namespace of ours; the process that made
+// it follows.
+const namePrefix = "kh-"
+
+// sweep deletes what tests left behind that were killed: namespaces of ours whose
+// process is no more. It runs once in a process.
+var sweep = sync.OnceFunc(func() {
+	entries, err := os.ReadDir("/run/netns")
+	if err != nil {
+		return // there are none yet
+	}
+	for _, e := range entries {
+		rest, ours := strings.CutPrefix(e.Name(), namePrefix)
+		pid, err := strconv.Atoi(strings.SplitN(rest, "-", 2)[0])
+		if !ours || err != nil {
+			continue
+		}
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); os.IsNotExist(err) {
+			_ = exec.Command("ip", "netns", "del", e.Name()).Run()
+		}
+	}
+})
+
 // IP runs ip(8) inside; the words of command are separated by spaces.
-func (n *Namespace) IP(t *testing.T, command string) {
+func (n *Namespace) IP(t testing.TB, command string) {
 	t.Helper()
 	run(t, "ip", append([]string{"-n", n.Name}, strings.Fields(command)...)...)
 }
@@ -83,7 +109,7 @@ func (n *Namespace) Command(name string, args ...string) *exec.Cmd {
 
 // Wire lays a veth pair from the namespace the test is in to this one; both ends
 // are up and have no address.
-func (n *Namespace) Wire(t *testing.T, here, there string) {
+func (n *Namespace) Wire(t testing.TB, here, there string) {
 	t.Helper()
 	IP(t, fmt.Sprintf("link add %s type veth peer name %s netns %s", here, there, n.Name))
 	IP(t, "link set dev "+here+" up")
@@ -91,12 +117,12 @@ func (n *Namespace) Wire(t *testing.T, here, there string) {
 }
 
 // IP runs ip(8) in the namespace the test is in.
-func IP(t *testing.T, command string) {
+func IP(t testing.TB, command string) {
 	t.Helper()
 	run(t, "ip", strings.Fields(command)...)
 }
 
-func run(t *testing.T, name string, args ...string) {
+func run(t testing.TB, name string, args ...string) {
 	t.Helper()
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, out)
@@ -109,7 +135,7 @@ const patience = 30 * time.Second
 
 // Eventually waits until try returns nil, and fails the test with the last error
 // if it never does.
-func Eventually(t *testing.T, what string, try func() error) {
+func Eventually(t testing.TB, what string, try func() error) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
