@@ -26,6 +26,8 @@ type Device struct {
 	// Checked says that the key was known before it was trusted, or that a person
 	// compared the digits.
 	Checked bool `json:"checked"`
+	// Basestation is how to reach it from beyond its network.
+	Basestation Basestation `json:"basestation,omitzero"`
 }
 
 // String names the device as people do.
@@ -43,7 +45,8 @@ func (d Device) String() string {
 
 // Limits of the address book: far above what a person has, and little to read.
 const (
-	bookVersion    = 1
+	bookVersion    = 2 // written only where a device has a basestation: before, it was 1
+	firstVersion   = 1
 	maxBookBytes   = 2 << 20
 	maxDevices     = 1000
 	maxAddresses   = 8
@@ -73,7 +76,7 @@ func (e *BookError) Unwrap() error { return e.Err }
 func readBook(path string) (*book, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return &book{Version: bookVersion}, nil
+		return &book{Version: firstVersion}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -108,8 +111,8 @@ func parseBook(data []byte) (*book, error) {
 }
 
 func (b *book) check() error {
-	if b.Version != bookVersion {
-		return fmt.Errorf("version %d, want %d", b.Version, bookVersion)
+	if b.Version < firstVersion || b.Version > bookVersion {
+		return fmt.Errorf("version %d, want %d or %d", b.Version, firstVersion, bookVersion)
 	}
 	if len(b.Devices) > maxDevices {
 		return fmt.Errorf("more than %d devices", maxDevices)
@@ -147,7 +150,7 @@ func (d Device) check() error {
 			return err
 		}
 	}
-	return nil
+	return d.Basestation.check()
 }
 
 func (b *book) index(f identity.Fingerprint) int {
@@ -200,6 +203,10 @@ func (b *book) reached(f identity.Fingerprint, address string) bool {
 func (b *book) format() ([]byte, error) {
 	if b.Devices == nil {
 		b.Devices = []Device{}
+	}
+	b.Version = firstVersion
+	if slices.ContainsFunc(b.Devices, func(d Device) bool { return !d.Basestation.IsZero() }) {
+		b.Version = bookVersion // older programs say that they are too old
 	}
 	data, err := json.MarshalIndent(b, "", "  ")
 	if err != nil {

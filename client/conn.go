@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -25,6 +26,8 @@ type Conn struct {
 	home   *Home
 	device Device
 	trust  Trust
+	log    *slog.Logger
+	beside besides
 }
 
 // Device is what is known of the device: its entry in the address book, or just
@@ -67,8 +70,15 @@ func (c *Conn) Services(ctx context.Context) ([]api.Service, error) {
 	return list.Services, err
 }
 
-// Me asks who this client is to the device.
-func (c *Conn) Me(ctx context.Context) (api.Me, error) { return get[api.Me](ctx, c, "/v1/me") }
+// Me asks who this client is to the device. What the answer says of the device's
+// basestation goes into the address book.
+func (c *Conn) Me(ctx context.Context) (api.Me, error) {
+	me, err := get[api.Me](ctx, c, "/v1/me")
+	if err == nil {
+		c.learn(me)
+	}
+	return me, err
+}
 
 // Users lists who may enter.
 func (c *Conn) Users(ctx context.Context) ([]api.User, error) {

@@ -35,6 +35,7 @@ type testDevice struct {
 
 	mu    sync.Mutex
 	users map[identity.Fingerprint]string
+	base  *api.Basestation // what it tells paired clients
 }
 
 func newTestDevice(t testing.TB, services ...tunnel.Service) *testDevice {
@@ -96,6 +97,18 @@ func (d *testDevice) userOf(f identity.Fingerprint) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.users[f]
+}
+
+func (d *testDevice) basestation() *api.Basestation {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.base
+}
+
+func (d *testDevice) tell(b *api.Basestation) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.base = b
 }
 
 func (d *testDevice) let(f identity.Fingerprint, user string) {
@@ -162,7 +175,7 @@ func (d *testDevice) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "GET /v1/hello":
 		api.WriteJSON(w, api.Hello{Protocol: 1, ID: d.key.ID(), Pairing: d.offer(s)})
 	case "GET /v1/me":
-		api.WriteJSON(w, api.Me{User: user, Role: "owner", Fingerprint: s.Peer()})
+		api.WriteJSON(w, api.Me{User: user, Role: "owner", Fingerprint: s.Peer(), Basestation: d.basestation()})
 	case "GET /v1/device":
 		api.WriteJSON(w, d.description())
 	case "GET /v1/services":

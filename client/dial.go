@@ -23,6 +23,11 @@ type DialOptions struct {
 	// Find is how long to listen for the device by mDNS: 0 is FindTime, less is
 	// not at all.
 	Find time.Duration
+	// NoBasestation keeps to what can be reached without one: remembered addresses
+	// and the local network.
+	NoBasestation bool
+	// RelayOnly takes no path but the basestation's relay, to see what it is like.
+	RelayOnly bool
 	// Log; nil is silence.
 	Log *slog.Logger
 }
@@ -122,16 +127,27 @@ func (h *Home) dial(ctx context.Context, c call, o DialOptions) (*Conn, error) {
 	if err != nil {
 		return nil, &UnreachableError{Device: c.device.String(), Err: err}
 	}
-	conn := &Conn{Client: s, home: h, trust: c.trust}
-	if d, known := h.byFingerprint(s.Peer()); known {
+	conn := &Conn{Client: s, home: h, trust: c.trust, log: o.log()}
+	d, known := h.byFingerprint(s.Peer())
+	if known {
 		conn.device, conn.trust = d, TrustPinned
 	} else {
 		conn.device = Device{ID: s.Peer().ID(), Fingerprint: s.Peer(), Addresses: []string{s.RemoteAddr().String()}}
 	}
-	if err := h.reached(s.Peer(), s.RemoteAddr().String()); err != nil && o.Log != nil {
-		o.Log.Warn("address not remembered", "error", err)
+	if err := h.reached(s.Peer(), s.RemoteAddr().String()); err != nil {
+		conn.log.Warn("address not remembered", "error", err)
+	}
+	if known {
+		conn.refresh()
 	}
 	return conn, nil
+}
+
+func (o DialOptions) log() *slog.Logger {
+	if o.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return o.Log
 }
 
 func (o DialOptions) findTime() time.Duration {

@@ -81,7 +81,7 @@ func TestBadBooksAreNamedAndKept(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{``, "empty"},
 		{`{"version":1,"devices":[`, "ends early"},
-		{`{"version":2,"devices":[],"more":{}}`, "newer keyhole"},
+		{`{"version":3,"devices":[],"more":{}}`, "newer keyhole"},
 		{`{"version":0,"devices":[]}`, "version 0"},
 		{`{"version":1,"devices":[],"extra":1}`, "unknown field"},
 		{`{"version":1,"devices":[` + entry + `,` + entry + `]}`, "twice"},
@@ -152,6 +152,12 @@ func TestReachedKeepsTheFreshestAddresses(t *testing.T) {
 func FuzzBook(f *testing.F) {
 	good, err := (&book{Version: 1, Devices: []Device{device(1, "Front door", "192.0.2.1:7443", "[fe80::1%eth0]:7443")}}).format()
 	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	away := device(2, "Away", "192.0.2.1:7443")
+	away.Basestation = Basestation{Addresses: []string{"base.example.net:7443"}, Keys: []string{rootKey(1), rootKey(2)}, Presence: []byte("pass"), Floors: []uint64{3}}
+	if good, err = (&book{Devices: []Device{away}}).format(); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(good)

@@ -32,7 +32,7 @@ type PairOptions struct {
 	// pairing ends with ErrCodeNeeded.
 	Code func(context.Context) (string, error)
 
-	Dial DialOptions // Paths is ignored: pairing wants TCP
+	Dial DialOptions // how to look for the device; pairing is by TCP and on its network, whatever is said here
 }
 
 // Digits are what a person compares before pressing the button.
@@ -112,6 +112,7 @@ func (h *Home) pair(ctx context.Context, c call, o PairOptions) (Paired, error) 
 		return Paired{}, err
 	}
 	o.Dial.Paths, o.Dial.Tunnels = []session.Path{session.PathTCP}, false
+	o.Dial.NoBasestation, o.Dial.RelayOnly = true, false
 	conn, err := h.dial(ctx, c, o.Dial)
 	if err != nil {
 		return Paired{}, err
@@ -138,7 +139,7 @@ func (h *Home) pair(ctx context.Context, c call, o PairOptions) (Paired, error) 
 	if err != nil {
 		return Paired{}, err
 	}
-	paired, err := h.enter(conn, c, granted.Device, granted.User, granted.Role, false)
+	paired, err := h.enter(ctx, conn, c, granted.Device, granted.User, granted.Role, false)
 	if err == nil && proven && !paired.Device.Checked {
 		paired.Device.Checked = true // only the device with this display could prove the code
 		err = h.Confirm(paired.Device)
@@ -160,12 +161,12 @@ func (h *Home) again(ctx context.Context, conn *Conn, c call) (Paired, error) {
 	if err != nil {
 		return Paired{}, err
 	}
-	return h.enter(conn, c, description, me.User, me.Role, true)
+	return h.enter(ctx, conn, c, description, me.User, me.Role, true)
 }
 
 // enter writes the device into the address book. What was typed as a host name
 // stays beside the address that it meant today.
-func (h *Home) enter(conn *Conn, c call, is api.Device, user, role string, already bool) (Paired, error) {
+func (h *Home) enter(ctx context.Context, conn *Conn, c call, is api.Device, user, role string, already bool) (Paired, error) {
 	d := Device{
 		Fingerprint: conn.Peer(), ID: conn.Peer().ID(), Name: clip(is.Name), Product: clip(is.Product),
 		User: clip(user), Role: clip(role), Checked: conn.trust >= TrustID,
@@ -175,6 +176,7 @@ func (h *Home) enter(conn *Conn, c call, is api.Device, user, role string, alrea
 	if old, known := h.byFingerprint(d.Fingerprint); known {
 		d.Checked = d.Checked && old.Checked || conn.trust == TrustID
 		keep = append(keep, old.Addresses...)
+		d.Basestation = old.Basestation
 	}
 	for _, a := range keep {
 		if !slices.Contains(d.Addresses, a) {
@@ -187,6 +189,15 @@ func (h *Home) enter(conn *Conn, c call, is api.Device, user, role string, alrea
 	}
 	if err := h.reached(d.Fingerprint, d.Addresses[0]); err != nil {
 		return Paired{}, err
+	}
+	// Where it can be asked for from elsewhere is asked now, while it is near. It
+	// is no reason to fail: each later dial asks again.
+	asking, cancel := context.WithTimeout(ctx, refreshTime)
+	defer cancel()
+	if _, err := conn.Me(asking); err != nil {
+		conn.log.Warn("the device does not tell of its basestation", "error", err)
+	} else if now, known := h.byFingerprint(d.Fingerprint); known {
+		d = now
 	}
 	return Paired{Device: d, Trust: conn.trust, Already: already}, nil
 }
