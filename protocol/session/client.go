@@ -24,10 +24,11 @@ const (
 )
 
 // A Client is an authenticated session with a device, as the client sees it:
-// requests go over it, and tunnels over it or over connections of their own to
-// the same address. It may be used by several goroutines.
+// requests go over it, and tunnels over it or over connections of their own by
+// the same way. It may be used by several goroutines.
 type Client struct {
 	path     Path
+	via      Via
 	peer     identity.Fingerprint
 	remote   net.Addr
 	state    func() tls.ConnectionState
@@ -49,8 +50,8 @@ type carrier interface {
 // ErrClosed is the Err of a Client that was closed by its owner.
 var ErrClosed = errors.New("session closed")
 
-func newClient(path Path, peer identity.Fingerprint, remote net.Addr, state func() tls.ConnectionState) *Client {
-	return &Client{path: path, peer: peer, remote: remote, state: state, done: make(chan struct{})}
+func newClient(path Path, via Via, peer identity.Fingerprint, remote net.Addr, state func() tls.ConnectionState) *Client {
+	return &Client{path: path, via: via, peer: peer, remote: remote, state: state, done: make(chan struct{})}
 }
 
 // Peer is the device's fingerprint, as proven.
@@ -59,7 +60,10 @@ func (c *Client) Peer() identity.Fingerprint { return c.peer }
 // Path is how the session travels.
 func (c *Client) Path() Path { return c.path }
 
-// RemoteAddr is the device's address.
+// Via is how the two sides came together.
+func (c *Client) Via() Via { return c.via }
+
+// RemoteAddr is the device's address, on a relayed session the relay's.
 func (c *Client) RemoteAddr() net.Addr { return c.remote }
 
 // Exporter returns keying material of the standing session that the device

@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -14,13 +16,10 @@ import (
 	"github.com/keyholed/keyhole/protocol/identity"
 )
 
-// http3Carrier carries requests as HTTP/3 over one QUIC connection on a UDP
-// socket of its own.
+// http3Carrier carries requests as HTTP/3 over one QUIC connection.
 type http3Carrier struct {
-	udp       *net.UDPConn
-	transport *quic.Transport
-	conn      *quic.Conn
-	web       *http3.ClientConn
+	conn *quic.Conn
+	web  *http3.ClientConn
 }
 
 // dialQUIC tries all addresses of a name: a net.Dialer does that for TCP.
@@ -39,6 +38,36 @@ func dialUDP(ctx context.Context, remote *net.UDPAddr, c *DialConfig) (*Client, 
 	if err != nil {
 		return nil, err
 	}
+	socket := NewSocket(udp)
+	closeSocket := func() { _ = socket.Close() }
+	client, err := dialOn(ctx, socket, remote, ViaDirect, c)
+	if err != nil {
+		closeSocket()
+		return nil, err
+	}
+	client.afterQUIC(closeSocket)
+	return client, nil
+}
+
+// DialSocket connects over QUIC from a socket that is open already to the one
+// address that a punch has proven. The socket stays the caller's: sessions on
+// it end when he closes it, and not the other way round.
+func DialSocket(ctx context.Context, s *Socket, to netip.AddrPort, c DialConfig) (*Client, error) {
+	c = c.withDefaults()
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	client, err := dialOn(ctx, s, net.UDPAddrFromAddrPort(to), ViaPunched, &c)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", PathQUIC, to, err)
+	}
+	client.afterQUIC(nil)
+	return client, nil
+}
+
+func dialOn(ctx context.Context, socket *Socket, remote *net.UDPAddr, via Via, c *DialConfig) (*Client, error) {
+	if err := socket.begin(nil); err != nil {
+		return nil, err
+	}
 	config := identity.ClientTLS(c.Key, c.Pin, http3.NextProtoH3)
 	config.ClientSessionCache = c.Resumption.of(c.Key.Fingerprint(), PathQUIC)
 	quicConfig := quicConfig(dialTimeout)
@@ -48,26 +77,35 @@ func dialUDP(ctx context.Context, remote *net.UDPAddr, c *DialConfig) (*Client, 
 	quicConfig.InitialStreamReceiveWindow = clientStreamWindow
 	quicConfig.InitialConnectionReceiveWindow = clientWindow
 	quicConfig.MaxConnectionReceiveWindow = clientWindow
-	h := &http3Carrier{udp: udp, transport: &quic.Transport{Conn: udp}}
-	h.conn, err = h.transport.Dial(ctx, remote, config, quicConfig)
+	conn, err := socket.transport.Dial(ctx, remote, config, quicConfig)
 	if err != nil {
-		h.closeSocket()
 		return nil, err
 	}
-	peer, err := identity.PeerOf(h.conn.ConnectionState().TLS)
+	h := &http3Carrier{conn: conn}
+	peer, err := identity.PeerOf(conn.ConnectionState().TLS)
 	if err != nil {
 		h.close()
-		h.closeSocket()
 		return nil, err
 	}
 	h.web = (&http3.Transport{DisableCompression: true, MaxResponseHeaderBytes: 64 << 10}).NewClientConn(h.conn)
-	client := newClient(PathQUIC, peer, h.conn.RemoteAddr(), func() tls.ConnectionState { return h.conn.ConnectionState().TLS })
+	client := newClient(PathQUIC, via, peer, conn.RemoteAddr(), func() tls.ConnectionState { return conn.ConnectionState().TLS })
 	client.standing = h
-	context.AfterFunc(h.conn.Context(), func() {
-		client.end(context.Cause(h.conn.Context()))
-		h.closeSocket()
-	})
 	return client, nil
+}
+
+// afterQUIC ends the client with its QUIC connection, and then calls f, if any.
+func (c *Client) afterQUIC(f func()) {
+	h, ok := c.standing.(*http3Carrier)
+	if !ok {
+		return // the caller has dialled QUIC
+	}
+	life := h.conn.Context()
+	context.AfterFunc(life, func() {
+		c.end(context.Cause(life))
+		if f != nil {
+			f()
+		}
+	})
 }
 
 // maxResolved bounds what one name can cost.
@@ -154,9 +192,4 @@ func (h *http3Carrier) ask(raw *http3.RequestStream, service string) (*http.Resp
 
 func (h *http3Carrier) close() {
 	_ = h.conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "")
-}
-
-func (h *http3Carrier) closeSocket() {
-	_ = h.transport.Close()
-	_ = h.udp.Close()
 }

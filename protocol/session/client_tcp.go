@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"slices"
@@ -18,10 +19,19 @@ import (
 // are more than one takes (256).
 const maxStanding = 4
 
-// tcpDoor opens TLS connections to one device at one address.
+// tcpDoor opens TLS connections to one device.
 type tcpDoor struct {
-	address string
-	config  *tls.Config // without ALPN
+	address string                                  // where open goes; behind a relay only a name for it
+	config  *tls.Config                             // without ALPN
+	open    func(context.Context) (net.Conn, error) // nil: dial address
+	once    bool                                    // one connection is all there is to have
+}
+
+func (d *tcpDoor) connect(ctx context.Context) (net.Conn, error) {
+	if d.open != nil {
+		return d.open(ctx)
+	}
+	return tcpDialer.DialContext(ctx, "tcp", d.address)
 }
 
 // secured is one TLS connection; ready is nil where there is no readiness.
@@ -32,7 +42,7 @@ type secured struct {
 }
 
 func (d *tcpDoor) dial(ctx context.Context, protocol string) (*secured, error) {
-	tcp, err := tcpDialer.DialContext(ctx, "tcp", d.address)
+	tcp, err := d.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +68,31 @@ func (d *tcpDoor) dial(ctx context.Context, protocol string) (*secured, error) {
 func dialTCP(ctx context.Context, address string, c *DialConfig) (*Client, error) {
 	config := identity.ClientTLS(c.Key, c.Pin)
 	config.ClientSessionCache = c.Resumption.of(c.Key.Fingerprint(), PathTCP)
-	door := &tcpDoor{address: address, config: config}
+	return dialDoor(ctx, &tcpDoor{address: address, config: config}, ViaDirect, c)
+}
+
+// DialConn connects over TLS on what open returns, which is a connection to the
+// device by whatever way: a hole that was punched, a leg of a relay. Open is
+// called once now; with WarmConns above 0 it is called for each warm connection
+// too, and when the standing session has no stream left, and must then give
+// another connection to the same device. 0 is none here.
+func DialConn(ctx context.Context, open func(context.Context) (net.Conn, error), via Via, c DialConfig) (*Client, error) {
+	if c.WarmConns == 0 {
+		c.WarmConns = -1
+	}
+	c = c.withDefaults()
+	config := identity.ClientTLS(c.Key, c.Pin)
+	config.ClientSessionCache = c.Resumption.of(c.Key.Fingerprint(), PathTCP)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	client, err := dialDoor(ctx, &tcpDoor{config: config, open: open, once: c.WarmConns < 0}, via, &c)
+	if err != nil {
+		return nil, fmt.Errorf("%s, %s: %w", PathTCP, via, err)
+	}
+	return client, nil
+}
+
+func dialDoor(ctx context.Context, door *tcpDoor, via Via, c *DialConfig) (*Client, error) {
 	first, err := door.dial(ctx, "h2")
 	if err != nil {
 		return nil, err
@@ -71,7 +105,7 @@ func dialTCP(ctx context.Context, address string, c *DialConfig) (*Client, error
 	}
 	// Names are resolved once: everything else goes where the first one went.
 	door.address = first.RemoteAddr().String()
-	client := newClient(PathTCP, peer, first.RemoteAddr(), first.ConnectionState)
+	client := newClient(PathTCP, via, peer, first.RemoteAddr(), first.ConnectionState)
 	h := &http2Carrier{door: door, local: first.LocalAddr(), remote: first.RemoteAddr(), client: client}
 	client.standing = h
 	h.transport = h.newTransport()
@@ -196,7 +230,7 @@ func (h *http2Carrier) conn(ctx context.Context) (*http.ClientConn, error) {
 	if err := first.Err(); err != nil {
 		return nil, err
 	}
-	if n < maxStanding {
+	if n < maxStanding && !h.door.once {
 		s, err := h.door.dial(ctx, "h2")
 		if err != nil {
 			return nil, err

@@ -3,6 +3,8 @@ package session
 import (
 	"net/netip"
 	"time"
+
+	"github.com/keyholed/keyhole/protocol/identity"
 )
 
 // Limits bound what peers can cost. A zero field is its default.
@@ -88,8 +90,13 @@ func (l Limits) withDefaults() Limits {
 }
 
 // A source is what one attacker has for free: an IPv4 address, or the /64 that
-// every IPv6 host can draw addresses from.
-type source netip.Prefix
+// every IPv6 host can draw addresses from. Behind a relay, where all have one
+// address, it is the key that was introduced: an attacker has as many keys as
+// he likes, but those that a device lets itself be introduced to are few.
+type source struct {
+	prefix netip.Prefix
+	peer   identity.Fingerprint // zero where the address tells enough
+}
 
 func sourceOf(a netip.AddrPort) source {
 	bits := 32
@@ -101,5 +108,5 @@ func sourceOf(a netip.AddrPort) source {
 	if err != nil {
 		return source{} // an invalid address; all such share one
 	}
-	return source(p)
+	return source{prefix: p}
 }

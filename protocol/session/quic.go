@@ -53,6 +53,7 @@ func quicConfig(handshake time.Duration) *quic.Config {
 // A quicVisitor travels in the context of a QUIC connection.
 type quicVisitor struct {
 	visitor
+	via     Via
 	session *Session // set before HTTP/3 begins
 }
 
@@ -69,26 +70,29 @@ func (s *Server) newHTTP3() *http3.Server {
 	}
 }
 
-// ServeQUIC accepts sessions from a UDP socket until Shutdown or Close, then
-// returns nil. It owns the socket from now on and closes it; the socket goes to
-// QUIC as it is, because a wrapper would lose segmentation offload and with it
-// half the speed.
+// ServeQUIC is ServeSocket for a UDP socket that QUIC has to itself. It owns
+// the socket from now on and closes it.
 func (s *Server) ServeQUIC(udp *net.UDPConn) error {
-	t := &quic.Transport{
-		Conn: udp,
-		// Before a source has proven its address it gets a Retry, which is a tenth
-		// of what it sent. Without, it would get three times as much (RFC 9000
-		// §8.1), and devices would do as amplifiers. Who was here before brings a
-		// token and is spared the round trip.
-		VerifySourceAddress: func(net.Addr) bool { return true },
-		ConnContext:         s.knock,
+	socket := NewSocket(udp)
+	defer func() { _ = socket.Close() }() // the sessions are closed, each by itself; nothing can be lost
+	return s.ServeSocket(socket)
+}
+
+// ServeSocket accepts sessions from a socket until Shutdown or Close, then
+// returns nil. The socket stays the caller's, who closes it after that.
+//
+// Before a source has proven its address it gets a Retry, which is a tenth of
+// what it sent. Without, it would get three times as much (RFC 9000 §8.1), and
+// devices would do as amplifiers. Who was here before brings a token and is
+// spared the round trip, and so is who is Proven.
+func (s *Server) ServeSocket(socket *Socket) error {
+	if err := socket.begin(s); err != nil {
+		if s.isClosing() {
+			return nil
+		}
+		return err
 	}
-	s.config.ResetKey.use(t)
-	defer func() {
-		_ = t.Close() // the sessions are closed, each by itself; nothing can be lost
-		_ = udp.Close()
-	}()
-	l, err := t.Listen(s.quic, quicConfig(s.limits.Handshake))
+	l, err := socket.transport.Listen(s.quic, quicConfig(s.limits.Handshake))
 	if err != nil {
 		return err
 	}
@@ -114,8 +118,8 @@ func (s *Server) ServeQUIC(udp *net.UDPConn) error {
 var errNoRoom = errors.New("too many unfinished handshakes")
 
 // knock runs for each first packet, before the handshake.
-func (s *Server) knock(ctx context.Context, from *quic.ClientInfo) (context.Context, error) {
-	v := &quicVisitor{visitor: visitor{from: sourceOf(addrPort(from.RemoteAddr))}}
+func (s *Server) knock(ctx context.Context, from *quic.ClientInfo, via Via) (context.Context, error) {
+	v := &quicVisitor{visitor: visitor{from: sourceOf(addrPort(from.RemoteAddr))}, via: via}
 	if !s.door.enter(&v.visitor) {
 		return nil, errNoRoom
 	}
@@ -132,7 +136,7 @@ func (s *Server) greetQUIC(conn *quic.Conn, sessions *sync.WaitGroup) {
 		return // every connection came through knock
 	}
 	s.door.leave(&v.visitor)
-	session, err := s.quicSession(conn)
+	session, err := s.quicSession(conn, v)
 	if err != nil {
 		s.log.Info("session refused", "path", string(PathQUIC), "remote", conn.RemoteAddr().String(), "error", err)
 		_ = conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeExcessiveLoad), err.Error())
@@ -148,7 +152,7 @@ func (s *Server) greetQUIC(conn *quic.Conn, sessions *sync.WaitGroup) {
 	})
 }
 
-func (s *Server) quicSession(conn *quic.Conn) (*Session, error) {
+func (s *Server) quicSession(conn *quic.Conn, v *quicVisitor) (*Session, error) {
 	state := conn.ConnectionState().TLS
 	peer, err := identity.PeerOf(state)
 	if err != nil {
@@ -161,8 +165,9 @@ func (s *Server) quicSession(conn *quic.Conn) (*Session, error) {
 		hangUp: hangUp,
 		state:  func() tls.ConnectionState { return conn.ConnectionState().TLS },
 		done:   make(chan struct{}),
+		from:   v.from,
 		info: Info{
-			Peer: peer, Path: PathQUIC, Protocol: http3.NextProtoH3,
+			Peer: peer, Path: PathQUIC, Via: v.via, Protocol: http3.NextProtoH3,
 			Local: addrPort(conn.LocalAddr()), Remote: addrPort(conn.RemoteAddr()),
 			Since: time.Now(), Resumed: state.DidResume,
 		},

@@ -25,7 +25,7 @@ type register struct {
 	mu       sync.Mutex
 	closed   bool
 	last     uint64
-	sessions map[*Session]source
+	sessions map[*Session]struct{}
 	unpaired int
 	paired   int
 	perKey   map[identity.Fingerprint]int
@@ -35,7 +35,7 @@ func newRegister(l Limits, observe func(Info, bool)) *register {
 	if observe == nil {
 		observe = func(Info, bool) {}
 	}
-	return &register{limits: l, observe: observe, sessions: make(map[*Session]source), perKey: make(map[identity.Fingerprint]int)}
+	return &register{limits: l, observe: observe, sessions: make(map[*Session]struct{}), perKey: make(map[identity.Fingerprint]int)}
 }
 
 // add puts a session on the books. It is there before known is asked, so that a
@@ -87,7 +87,7 @@ func (r *register) enter(s *Session) bool {
 	}
 	r.last++
 	s.info.Number = r.last
-	r.sessions[s] = sourceOf(s.info.Remote)
+	r.sessions[s] = struct{}{}
 	r.unpaired++ // until known has said otherwise
 	return true
 }
@@ -130,12 +130,12 @@ func (r *register) promoteLocked(s *Session) error {
 func (r *register) evictLocked(s *Session) *Session {
 	counts := make(map[source]int)
 	var idle []*Session
-	for other, from := range r.sessions {
+	for other := range r.sessions {
 		info := other.Info()
 		if info.Paired {
 			continue
 		}
-		counts[from]++
+		counts[other.from]++
 		if other != s && info.Requests == 0 {
 			idle = append(idle, other)
 		}
@@ -143,11 +143,11 @@ func (r *register) evictLocked(s *Session) *Session {
 	slices.SortFunc(idle, byNumber)
 	var out *Session
 	for _, other := range idle {
-		if out == nil || counts[r.sessions[other]] > counts[r.sessions[out]] {
+		if out == nil || counts[other.from] > counts[out.from] {
 			out = other
 		}
 	}
-	if out == nil || counts[r.sessions[out]] <= counts[r.sessions[s]] {
+	if out == nil || counts[out.from] <= counts[s.from] {
 		return nil
 	}
 	return out

@@ -39,11 +39,24 @@ const (
 	PathQUIC Path = "quic" // QUIC over UDP
 )
 
+// A Via is the way by which the two sides came together. It is told apart from
+// the Path because a relay and a punched hole say something about who can be at
+// the other end: nobody who came by them is in the same room.
+type Via string
+
+// The ways.
+const (
+	ViaDirect  Via = "direct"  // the client dialled the device's address
+	ViaPunched Via = "punched" // a basestation introduced them, and nobody is between them
+	ViaRelay   Via = "relay"   // a basestation carries the bytes, which it cannot read
+)
+
 // Info describes a session at one moment.
 type Info struct {
 	Number   uint64               // counts up from 1 in this process
 	Peer     identity.Fingerprint // the key that the peer proved
 	Path     Path
+	Via      Via
 	Protocol string // "http/1.1", "h2" or "h3"
 	Local    netip.AddrPort
 	Remote   netip.AddrPort
@@ -62,7 +75,8 @@ type Session struct {
 	state  func() tls.ConnectionState
 	ready  readiness.ReadWriter // of a TLS connection over TCP, nil where the system has no readiness
 	done   chan struct{}
-	link   *link // below TLS; nil on QUIC
+	link   *link  // below TLS; nil on QUIC
+	from   source // whom its place is charged to; never changes
 
 	mu       sync.Mutex
 	info     Info

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -30,9 +31,11 @@ func newKey(t testing.TB) *identity.Key {
 // fingerprint and CONNECT with what the service is called.
 type device struct {
 	*Server
-	key  *identity.Key
-	tcp  string
-	quic string
+	key     *identity.Key
+	tcp     string
+	quic    string
+	socket  *Socket
+	packets others
 
 	mu    sync.Mutex
 	known map[identity.Fingerprint]bool
@@ -72,6 +75,9 @@ func startDeviceOf(t testing.TB, c Config) *device {
 		t.Fatal(err)
 	}
 	d.tcp, d.quic = l.Addr().String(), udp.LocalAddr().String()
+	d.socket = NewSocket(udp)
+	d.socket.SetResetKey(c.ResetKey)
+	d.socket.OnPacket(d.packets.take)
 	var served sync.WaitGroup
 	served.Go(func() {
 		if err := d.ServeTCP(l); err != nil {
@@ -79,15 +85,36 @@ func startDeviceOf(t testing.TB, c Config) *device {
 		}
 	})
 	served.Go(func() {
-		if err := d.ServeQUIC(udp); err != nil {
-			t.Errorf("ServeQUIC: %v", err)
+		if err := d.ServeSocket(d.socket); err != nil {
+			t.Errorf("ServeSocket: %v", err)
 		}
 	})
 	t.Cleanup(func() {
 		_ = d.Close()
 		served.Wait()
+		_ = d.socket.Close()
 	})
 	return d
+}
+
+// others is what takes the packets of a device's socket that are no QUIC.
+type others struct {
+	mu sync.Mutex
+	to func(from netip.AddrPort, p []byte)
+}
+
+func (o *others) set(f func(netip.AddrPort, []byte)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.to = f
+}
+
+func (o *others) take(from netip.AddrPort, p []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.to != nil {
+		o.to(from, p)
+	}
 }
 
 // testHandler serves: "echo" sends back what comes and then its end, "first"

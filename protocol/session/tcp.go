@@ -28,7 +28,7 @@ func (s *Server) ServeTCP(l net.Listener) error {
 	for {
 		tcp, err := l.Accept()
 		if err == nil {
-			s.welcome(tcp)
+			s.welcome(tcp, &arrival{via: ViaDirect})
 			continue
 		}
 		if s.isClosing() {
@@ -52,25 +52,54 @@ func (s *Server) isClosing() bool {
 	return s.closing
 }
 
+// ServeConn takes a connection that something else than a listener brought: a
+// hole that was punched, a leg of a relay. The peer is the TLS client, whoever
+// connected. It returns at once; the connection is the server's.
+func (s *Server) ServeConn(conn net.Conn, via Via) { s.welcome(conn, &arrival{via: via}) }
+
+// ServeIntroduced is ServeConn for the one peer whom an introduction was about:
+// whoever else comes by it is cut after the handshake, before any request. Its
+// place at the door is charged to that peer, because behind a relay all have the
+// relay's address, and one of them could push out all others.
+func (s *Server) ServeIntroduced(conn net.Conn, via Via, peer identity.Fingerprint) {
+	s.welcome(conn, &arrival{via: via, only: peer})
+}
+
+// An arrival is how a connection came.
+type arrival struct {
+	via  Via
+	only identity.Fingerprint // who may use it; zero: anybody
+}
+
+// errOther means that somebody else came than who was introduced.
+var errOther = errors.New("not the peer that was introduced")
+
+func (a *arrival) source(tcp net.Conn) source {
+	if !a.only.IsZero() {
+		return source{peer: a.only}
+	}
+	return sourceOf(addrPort(tcp.RemoteAddr()))
+}
+
 // welcome counts a new connection and starts its handshake.
-func (s *Server) welcome(tcp net.Conn) {
+func (s *Server) welcome(tcp net.Conn, a *arrival) {
 	if c, ok := tcp.(*net.TCPConn); ok {
 		_ = c.SetKeepAliveConfig(keepAlive) // a peer that is gone already is found by the handshake
 	}
 	l, over, gate := newLink(tcp)
-	v := &visitor{from: sourceOf(addrPort(tcp.RemoteAddr())), cut: l.cut}
+	v := &visitor{from: a.source(tcp), cut: l.cut}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing || !s.door.enter(v) {
 		l.cut()
 		return
 	}
-	s.work.Go(func() { s.greet(v, l, over, gate) })
+	s.work.Go(func() { s.greet(v, a, l, over, gate) })
 }
 
 // greet brings a connection from its first byte to net/http. Its goroutine ends
 // there: a handshake needs a deep stack, and an idle session shall not keep it.
-func (s *Server) greet(v *visitor, l *link, over net.Conn, gate *readiness.Gate) {
+func (s *Server) greet(v *visitor, a *arrival, l *link, over net.Conn, gate *readiness.Gate) {
 	conn := tls.Server(over, s.tcp)
 	err := s.shake(conn, l)
 	if !s.door.leave(v) || err != nil {
@@ -78,7 +107,7 @@ func (s *Server) greet(v *visitor, l *link, over net.Conn, gate *readiness.Gate)
 		_ = conn.Close() // an alert has told what can be told
 		return
 	}
-	session, err := s.tcpSession(conn, l, gate)
+	session, err := s.tcpSession(conn, v, a, l, gate)
 	switch {
 	case errors.Is(err, errFull):
 		s.log.Info("session refused", "peer", session.info.Peer.Short(), "remote", session.info.Remote.String(), "error", err)
@@ -108,11 +137,14 @@ func (s *Server) shake(conn *tls.Conn, l *link) error {
 	return errors.Join(err, l.SetDeadline(time.Time{}))
 }
 
-func (s *Server) tcpSession(conn *tls.Conn, l *link, gate *readiness.Gate) (*Session, error) {
+func (s *Server) tcpSession(conn *tls.Conn, v *visitor, a *arrival, l *link, gate *readiness.Gate) (*Session, error) {
 	state := conn.ConnectionState()
 	peer, err := identity.PeerOf(state)
 	if err != nil {
 		return nil, err // VerifyConnection has let it pass: cannot be
+	}
+	if !a.only.IsZero() && peer != a.only {
+		return nil, errOther
 	}
 	protocol := state.NegotiatedProtocol
 	if protocol == "" {
@@ -125,8 +157,9 @@ func (s *Server) tcpSession(conn *tls.Conn, l *link, gate *readiness.Gate) (*Ses
 		state:  conn.ConnectionState,
 		done:   make(chan struct{}),
 		link:   l,
+		from:   v.from,
 		info: Info{
-			Peer: peer, Path: PathTCP, Protocol: protocol,
+			Peer: peer, Path: PathTCP, Via: a.via, Protocol: protocol,
 			Local: addrPort(l.LocalAddr()), Remote: addrPort(l.RemoteAddr()),
 			Since: time.Now(), Resumed: state.DidResume,
 		},

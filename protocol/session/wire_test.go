@@ -3,6 +3,7 @@ package session
 import (
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"testing"
 )
@@ -78,6 +79,7 @@ type udpWire struct {
 
 	mu    sync.Mutex
 	to    *net.UDPAddr
+	newer func(netip.AddrPort) // told of each address that the device is about to see; may be nil
 	backs map[string]*net.UDPConn
 	down  [][]byte // the first bytes of each datagram of the device
 	downs int      // bytes
@@ -133,6 +135,9 @@ func (w *udpWire) up() {
 				return
 			}
 			w.backs[from.String()] = back
+			if w.newer != nil {
+				w.newer(addrPort(back.LocalAddr()))
+			}
 			w.running.Go(func() { w.back(back, from) })
 		}
 		w.ups += n

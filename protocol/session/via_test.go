@@ -1,0 +1,449 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keyholed/keyhole/protocol/identity"
+)
+
+// A meeting is a way by which a client and a device come together.
+type meeting struct {
+	name string
+	via  Via
+	path Path
+	dial func(t testing.TB, d *device, k *identity.Key, warm int) *Client
+}
+
+var meetings = []meeting{
+	{"direct tcp", ViaDirect, PathTCP, func(t testing.TB, d *device, k *identity.Key, warm int) *Client {
+		return d.dial(t, k, PathTCP, warm)
+	}},
+	{"direct quic", ViaDirect, PathQUIC, func(t testing.TB, d *device, k *identity.Key, warm int) *Client {
+		return d.dial(t, k, PathQUIC, warm)
+	}},
+	{"punched quic", ViaPunched, PathQUIC, punchedQUIC},
+	{"punched tcp", ViaPunched, PathTCP, func(t testing.TB, d *device, k *identity.Key, warm int) *Client {
+		return overConns(t, d, k, ViaPunched, -1)
+	}},
+	{"relay", ViaRelay, PathTCP, func(t testing.TB, d *device, k *identity.Key, warm int) *Client {
+		return overConns(t, d, k, ViaRelay, warm)
+	}},
+}
+
+// punchedQUIC has the device's socket take the client's for proven, as a
+// finished punch does.
+func punchedQUIC(t testing.TB, d *device, k *identity.Key, _ int) *Client {
+	t.Helper()
+	s := newSocket(t)
+	d.socket.Proven(s.LocalAddr())
+	c, err := DialSocket(context.Background(), s, d.socket.LocalAddr(), DialConfig{Key: k, Pin: identity.PinFingerprint(d.key.Fingerprint())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func newSocket(t testing.TB) *Socket {
+	t.Helper()
+	udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewSocket(udp)
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// overConns gives the device one end of each connection that the client opens.
+func overConns(t testing.TB, d *device, k *identity.Key, via Via, warm int) *Client {
+	t.Helper()
+	c, err := DialConn(context.Background(), legs(t, func(leg net.Conn) { d.ServeIntroduced(leg, via, k.Fingerprint()) }), via, DialConfig{
+		Key: k, Pin: identity.PinFingerprint(d.key.Fingerprint()), WarmConns: warm,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// legs makes pairs of TCP connections; serve takes the device's ends.
+func legs(t testing.TB, serve func(net.Conn)) func(context.Context) (net.Conn, error) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var accepting sync.WaitGroup
+	accepting.Go(func() {
+		for {
+			leg, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serve(leg)
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		accepting.Wait()
+	})
+	return func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
+	}
+}
+
+func eachMeeting(t *testing.T, f func(t *testing.T, d *device, m meeting)) {
+	for _, m := range meetings {
+		t.Run(m.name, func(t *testing.T) { f(t, startDevice(t, Limits{}, nil), m) })
+	}
+}
+
+// However two have met, requests, tunnels and exporters work, and both sides
+// know how it was.
+func TestEveryWayOfMeeting(t *testing.T) {
+	eachMeeting(t, func(t *testing.T, d *device, m meeting) {
+		k := newKey(t)
+		d.pair(k, true)
+		c := m.dial(t, d, k, -1)
+		if got := get(t, c, "/"); got != k.Fingerprint().String() {
+			t.Errorf("seen as %s", got)
+		}
+		want, err := c.Exporter("EXPERIMENTAL keyhole test", []byte("context"), 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := get(t, c, "/exporter"); got != string(want) {
+			t.Error("the two ends have different exporters")
+		}
+		info := d.Sessions()[0]
+		if info.Via != m.via || info.Path != m.path || c.Via() != m.via || c.Path() != m.path {
+			t.Errorf("the device says %s %s, the client %s %s, want %s %s", info.Via, info.Path, c.Via(), c.Path(), m.via, m.path)
+		}
+		s := open(t, c, "echo", false)
+		go func() {
+			_, _ = s.Write(make([]byte, 300_000))
+			_ = s.CloseWrite()
+		}()
+		if got, err := io.ReadAll(s); err != nil || len(got) != 300_000 {
+			t.Errorf("%d bytes came back, %v", len(got), err)
+		}
+	})
+}
+
+// A revocation reaches every session, however it came, and its tunnels.
+func TestRevocationCutsEveryWay(t *testing.T) {
+	eachMeeting(t, func(t *testing.T, d *device, m meeting) {
+		k := newKey(t)
+		d.pair(k, true)
+		c := m.dial(t, d, k, -1)
+		s := open(t, c, "echo", false)
+		if _, err := io.WriteString(s, "x"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(s, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if n := d.CloseSessions(func(i Info) bool { return i.Peer == k.Fingerprint() }); n != 1 {
+			t.Fatalf("%d sessions were closed, want 1", n)
+		}
+		if _, err := io.ReadAll(s); err == nil {
+			t.Error("the tunnel ended like a whole one")
+		}
+		<-c.Done()
+		if left := d.Sessions(); len(left) != 0 {
+			t.Errorf("%d sessions left", len(left))
+		}
+	})
+}
+
+// Limits count sessions, not ways.
+func TestLimitsCountEveryWay(t *testing.T) {
+	eachMeeting(t, func(t *testing.T, d *device, m meeting) {
+		d.limits.Paired, d.register.limits.Paired, d.register.limits.PerKey = 2, 2, 2
+		k := newKey(t)
+		d.pair(k, true)
+		for range 2 {
+			get(t, m.dial(t, d, k, -1), "/")
+		}
+		if n := len(d.Sessions()); n != 2 {
+			t.Fatalf("%d sessions, want 2", n)
+		}
+		c := m.dial(t, d, k, -1)
+		r, _ := http.NewRequest(http.MethodGet, "https://ignored/", nil)
+		response, err := c.RoundTrip(r)
+		if err == nil {
+			_ = response.Body.Close()
+			if response.StatusCode != http.StatusServiceUnavailable {
+				t.Errorf("the third session was answered %s", response.Status)
+			}
+		}
+		if n := len(d.Sessions()); n != 2 {
+			t.Errorf("%d sessions, want 2", n)
+		}
+	})
+}
+
+// Warm connections of a relayed session are legs of their own, and a tunnel on
+// one goes with the revocation too.
+func TestWarmLegs(t *testing.T) {
+	d := startDevice(t, Limits{}, nil)
+	k := newKey(t)
+	d.pair(k, true)
+	c := overConns(t, d, k, ViaRelay, 2)
+	until(t, "warm legs", func() bool { return len(d.Sessions()) == 3 })
+	s := open(t, c, "echo", true)
+	if _, ok := s.(interface{ TryRead([]byte) (int, error) }); !ok {
+		t.Errorf("the bulk tunnel is a %T", s)
+	}
+	for _, info := range d.Sessions() {
+		if info.Via != ViaRelay {
+			t.Errorf("a leg came by %s", info.Via)
+		}
+	}
+	d.CloseSessions(func(Info) bool { return true })
+	if _, err := io.ReadAll(s); err == nil {
+		t.Error("the tunnel ended like a whole one")
+	}
+}
+
+// Where one connection is all there is, a full session makes the next tunnel
+// wait, and opens nothing.
+func TestOneConnectionOnly(t *testing.T) {
+	d := startDevice(t, Limits{}, nil)
+	k := newKey(t)
+	d.pair(k, true)
+	opened := 0
+	open := legs(t, func(leg net.Conn) { d.ServeConn(leg, ViaPunched) })
+	c, err := DialConn(context.Background(), func(ctx context.Context) (net.Conn, error) {
+		opened++
+		return open(ctx)
+	}, ViaPunched, DialConfig{Key: k, Pin: identity.TrustAsFound})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var streams []Stream
+	for range maxStreams {
+		s, err := c.Connect(context.Background(), "echo", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		streams = append(streams, s)
+	}
+	result := make(chan error, 1)
+	go func() {
+		s, err := c.Connect(context.Background(), "echo", true)
+		if err == nil {
+			_ = s.Close()
+		}
+		result <- err
+	}()
+	for _, s := range streams {
+		_ = s.Close()
+	}
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+	if opened != 1 {
+		t.Errorf("%d connections were opened, want 1", opened)
+	}
+}
+
+// A leg is for whom the introduction was about.
+func TestLegIsForOnePeer(t *testing.T) {
+	d := startDevice(t, Limits{}, nil)
+	introduced, other := newKey(t), newKey(t)
+	d.pair(introduced, true)
+	d.pair(other, true)
+	open := legs(t, func(leg net.Conn) { d.ServeIntroduced(leg, ViaRelay, introduced.Fingerprint()) })
+	dial := func(k *identity.Key) error {
+		c, err := DialConn(context.Background(), open, ViaRelay, DialConfig{Key: k, Pin: identity.TrustAsFound})
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		r, _ := http.NewRequest(http.MethodGet, "https://ignored/", nil)
+		response, err := c.RoundTrip(r)
+		if err == nil {
+			err = response.Body.Close()
+		}
+		return err
+	}
+	if err := dial(introduced); err != nil {
+		t.Error(err)
+	}
+	if dial(other) == nil {
+		t.Error("somebody else was served")
+	}
+	until(t, "nobody is left", func() bool { return len(d.Sessions()) == 0 && d.door.count() == 0 })
+}
+
+// All legs of a relay come from one address. One peer that opens many and says
+// nothing pushes itself out, not the handshakes of others.
+func TestRelayedFloodPushesItselfOut(t *testing.T) {
+	d := startDevice(t, Limits{Unauthenticated: 8}, nil)
+	flooder, owner := newKey(t).Fingerprint(), newKey(t)
+	d.pair(owner, true)
+	flood := legs(t, func(leg net.Conn) { d.ServeIntroduced(leg, ViaRelay, flooder) })
+	// The owner's leg waits in its handshake, the oldest of all.
+	ready := make(chan struct{}, 1)
+	patient := legs(t, func(leg net.Conn) {
+		d.ServeIntroduced(leg, ViaRelay, owner.Fingerprint())
+		ready <- struct{}{}
+	})
+	mine, err := patient(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-ready
+	for range 40 {
+		leg, err := flood(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer leg.Close()
+	}
+	until(t, "the door is full", func() bool { return d.door.count() == 8 })
+	c, err := DialConn(context.Background(), func(context.Context) (net.Conn, error) { return mine, nil }, ViaRelay, DialConfig{
+		Key: owner, Pin: identity.PinFingerprint(d.key.Fingerprint()),
+	})
+	if err != nil {
+		t.Fatalf("the owner was pushed out: %v", err)
+	}
+	defer c.Close()
+	get(t, c, "/")
+}
+
+// A session of a direct client on a socket stays one when its neighbour was
+// punched, and a proof ends.
+func TestProofIsOfOneAddressAndEnds(t *testing.T) {
+	var p proven
+	now := time.Now()
+	a, b := netip.MustParseAddrPort("192.0.2.1:1"), netip.MustParseAddrPort("192.0.2.1:2")
+	p.add(netip.MustParseAddrPort("[::ffff:192.0.2.1]:1"), now)
+	if !p.has(a, now) || p.has(b, now) {
+		t.Error("a proof is of another address than it should be")
+	}
+	if p.has(a, now.Add(provenLife)) {
+		t.Error("a proof has no end")
+	}
+	for i := range 2 * maxProven {
+		p.add(netip.AddrPortFrom(a.Addr(), uint16(i+1)), now.Add(time.Duration(i)))
+	}
+	if len(p.until) != maxProven || p.has(a, now) || !p.has(netip.AddrPortFrom(a.Addr(), 2*maxProven), now) {
+		t.Errorf("%d proofs are kept, or the wrong ones", len(p.until))
+	}
+}
+
+// Who has proven his address pays no round trip for a Retry.
+func TestNoRetryForWhoIsProven(t *testing.T) {
+	d := startDevice(t, Limits{}, nil)
+	w := newUDPWire(t, d.quic)
+	w.mu.Lock()
+	w.newer = d.socket.Proven
+	w.mu.Unlock()
+	c, err := Dial(context.Background(), []string{w.address()}, DialConfig{Key: newKey(t), Pin: identity.TrustAsFound, Paths: []Path{PathQUIC}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if n, _ := w.retries(0); n != 0 {
+		t.Errorf("%d Retry packets, want none", n)
+	}
+	if info := d.Sessions()[0]; info.Via != ViaPunched {
+		t.Errorf("the session came by %s", info.Via)
+	}
+}
+
+// Packets of both protocols share the port, from the first one on.
+func TestSocketCarriesOtherPackets(t *testing.T) {
+	d := startDevice(t, Limits{}, nil)
+	s := newSocket(t)
+	type packet struct {
+		from netip.AddrPort
+		data string
+	}
+	got := make(chan packet, 4)
+	s.OnPacket(func(from netip.AddrPort, p []byte) { got <- packet{from, string(p)} })
+	d.packets.set(func(from netip.AddrPort, p []byte) {
+		if err := d.socket.WriteTo(append([]byte{p[0] | 0x20}, p[1:]...), from); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := s.WriteTo([]byte("\x04hello"), d.socket.LocalAddr()); err != nil {
+		t.Fatal(err)
+	}
+	if p := <-got; p.data != "\x24hello" || p.from != d.socket.LocalAddr() {
+		t.Errorf("got %q from %s", p.data, p.from)
+	}
+	c, err := DialSocket(context.Background(), s, d.socket.LocalAddr(), DialConfig{Key: newKey(t), Pin: identity.TrustAsFound})
+	if err != nil {
+		t.Fatal(err)
+	}
+	get(t, c, "/")
+	if err := s.WriteTo([]byte("\x3fagain"), d.socket.LocalAddr()); err != nil {
+		t.Fatal(err)
+	}
+	if p := <-got; p.data != "\x3fagain" {
+		t.Errorf("got %q", p.data)
+	}
+	c.Close()
+	for _, bad := range []string{"", "\x40", "\xc0x"} {
+		if err := s.WriteTo([]byte(bad), d.socket.LocalAddr()); !errors.Is(err, ErrNotOther) {
+			t.Errorf("%q was sent: %v", bad, err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := s.WriteTo([]byte("\x04"), d.socket.LocalAddr()); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a closed socket sends: %v", err)
+	}
+	if _, err := DialSocket(context.Background(), s, d.socket.LocalAddr(), DialConfig{Key: newKey(t), Pin: identity.TrustAsFound}); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a closed socket dials: %v", err)
+	}
+}
+
+// The socket below QUIC keeps segmentation offload on both sides.
+func TestSharedSocketKeepsOffload(t *testing.T) {
+	d := startDevice(t, Limits{}, nil)
+	c := punchedQUIC(t, d, newKey(t), -1)
+	alone := d.dial(t, newKey(t), PathQUIC, -1)
+	state := func(c *Client) bool { return c.standing.(*http3Carrier).conn.ConnectionState().GSO }
+	if state(c) != state(alone) {
+		t.Errorf("offload is %v on a shared socket and %v on one of its own", state(c), state(alone))
+	}
+	t.Logf("offload: %v", state(c))
+}
+
+// A session may end without its socket, and a socket can be dialled from again.
+func TestSocketOutlivesItsSessions(t *testing.T) {
+	d := startDevice(t, Limits{}, nil)
+	s := newSocket(t)
+	for range 2 {
+		c, err := DialSocket(context.Background(), s, d.socket.LocalAddr(), DialConfig{Key: newKey(t), Pin: identity.TrustAsFound})
+		if err != nil {
+			t.Fatal(err)
+		}
+		get(t, c, "/")
+		c.Close()
+		<-c.Done()
+	}
+	c, err := DialSocket(context.Background(), s, d.socket.LocalAddr(), DialConfig{Key: newKey(t), Pin: identity.TrustAsFound})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = s.Close()
+	<-c.Done()
+}
