@@ -8,6 +8,9 @@ import (
 // An address on the wire is its IP and its port, 6 bytes for IPv4 and 18 for
 // IPv6; the length tells them apart. Zones are not sent.
 func appendAddress(b []byte, a netip.AddrPort) []byte {
+	if !a.IsValid() {
+		return b
+	}
 	b = append(b, a.Addr().Unmap().AsSlice()...)
 	return binary.BigEndian.AppendUint16(b, a.Port())
 }

@@ -109,6 +109,14 @@ type Root struct {
 // maxRoots: the one in use and the one that replaces it.
 const maxRoots = 2
 
+// CheckCertificate reads a certificate and believes it if one of the roots signed it and has
+// not retired it since. It is for certificates that came inside a message; those of a
+// Link's own node are checked by it. It returns ErrMalformed, ErrCertificate or
+// ErrRetired and changes no floor.
+func CheckCertificate(roots []Root, b []byte) (Certificate, error) {
+	return checkCertificate(append([]Root(nil), roots...), b)
+}
+
 // checkCertificate reads a certificate and believes it if one of the roots signed it and has
 // not retired it since; then it raises that root's floor. It returns
 // ErrMalformed, ErrCertificate or ErrRetired.
@@ -134,8 +142,8 @@ func checkCertificate(roots []Root, b []byte) (c Certificate, err error) {
 	return c, ErrCertificate
 }
 
-// address picks the node's address of the same family as like.
-func (c Certificate) address(like netip.Addr) netip.AddrPort {
+// Address picks the node's address of the same family as like, else the first.
+func (c Certificate) Address(like netip.Addr) netip.AddrPort {
 	for _, a := range c.Addresses {
 		if a.Addr().Is4() == like.Unmap().Is4() {
 			return a

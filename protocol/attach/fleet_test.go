@@ -88,7 +88,7 @@ func TestLateAnswer(t *testing.T) {
 	if s.State() != StateAttaching || len(w.asked) != 1 {
 		t.Fatalf("%v, %d requests", s.State(), len(w.asked))
 	}
-	if err := w.node.Send(w.now, w.asked[0].Index, KindFirstFree, nil); err == nil {
+	if err := w.node.Send(w.now, w.asked[0].Index, firstOwned, nil); err == nil {
 		t.Error("a control message to a device that is not attached")
 	}
 	if err := w.node.Answer(w.now, w.asked[0].Index, CodeAccepted); err != nil {

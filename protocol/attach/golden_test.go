@@ -89,9 +89,9 @@ func goldenPackets(t testing.TB) map[string][]byte {
 			Previous: count(41, 16), Interval: 30, Firmware: "1.2.3", Boots: 7}),
 		"INTRODUCE": encode(Introduce{PublicKey: count(1, 4), Signature: count(5, 4), Device: "abcdefghijklmnopqrstuvwxyz",
 			Candidates: [][]byte{{192, 0, 2, 9, 0x1d, 0x13}}, Pass: []byte("pass"), Presence: []byte("presence")}),
-		"ATTACHED": encode(Attached{Token: count(1, 16), Observed: appendAddress(nil, nodeAddress), Unix: 1_800_000_000}),
+		"ATTACHED": encode(Attached{Token: count(1, 16), Observed: Address{nodeAddress}, Unix: 1_800_000_000}),
 		"REFUSED":  encode(Refused{Code: CodeDuplicate, After: 60}),
-		"OBSERVED": encode(Observed{appendAddress(nil, nodeAddress)}),
+		"OBSERVED": encode(Observed{Address{nodeAddress}}),
 		"RELOCATE": encode(Relocate{60}),
 	}
 }

@@ -63,7 +63,7 @@ func TestStolenPacketMovesNothingForLong(t *testing.T) {
 	w.node.Receive(w.now, stranger, stolen)
 	peer, _ := w.node.Device(s.c.Key.Fingerprint())
 	for range 20 {
-		if err := w.node.Send(w.now, peer.Index, KindFirstFree, bytes.Repeat([]byte{0xf6}, 900)); errors.Is(err, ErrBusy) {
+		if err := w.node.Send(w.now, peer.Index, firstOwned, bytes.Repeat([]byte{0xf6}, 900)); errors.Is(err, ErrBusy) {
 			break
 		}
 	}

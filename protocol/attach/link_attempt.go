@@ -90,7 +90,7 @@ func (l *Link) receiveLocated(now time.Duration, packet []byte) {
 
 func (l *Link) greet(now time.Duration, certificate Certificate, c cookie) {
 	l.key = certificate.Key
-	l.node = certificate.address(l.c.Basestations[l.controller].Addr())
+	l.node = certificate.Address(l.c.Basestations[l.controller].Addr())
 	l.hello(now, c)
 }
 
@@ -188,8 +188,7 @@ func (l *Link) attached(now time.Duration, a Attached) {
 	l.live, l.next, l.stage = s, nil, StateAttached
 	l.backoff.reset()
 	l.renewAt = now + renewAfter - time.Duration(l.fraction()*float64(renewAfter/8))
-	observed, _ := parseAddress(a.Observed)
-	l.event(LinkEvent{Controller: l.c.Basestations[l.controller], Observed: observed, Unix: a.Unix})
+	l.event(LinkEvent{Controller: l.c.Basestations[l.controller], Observed: a.Observed.AddrPort, Unix: a.Unix})
 	l.pingLater(now)
 }
 

@@ -152,16 +152,14 @@ func (l *Link) receiveControl(now time.Duration, s *session, c control) {
 	case c.kind == KindObserved:
 		var o Observed
 		if Decode(c.body, &o) == nil {
-			if a, err := parseAddress(o.Address); err == nil {
-				l.event(LinkEvent{Observed: a})
-			}
+			l.event(LinkEvent{Observed: o.Address.AddrPort})
 		}
 	case c.kind == KindRelocate && s == l.live:
 		var r Relocate
 		if Decode(c.body, &r) == nil {
 			l.relocate(now, time.Duration(l.fraction()*float64(r.Spread))*time.Second)
 		}
-	case l.c.Message != nil && c.kind >= KindFirstFree:
+	case l.c.Message != nil && c.kind >= firstOwned:
 		l.c.Message(c.kind, c.body)
 	}
 }

@@ -111,7 +111,7 @@ func TestClientIntroduces(t *testing.T) {
 	if len(w.intros) != 1 || w.intros[0].Fingerprint != k.Fingerprint() || !w.intros[0].Client || w.node.Devices() != 0 {
 		t.Errorf("introductions %+v, %d devices", w.intros, w.node.Devices())
 	}
-	if len(s.got) != 1 || s.got[0] != KindFirstFree {
+	if len(s.got) != 1 || s.got[0] != firstOwned {
 		t.Errorf("the client got %v", s.got)
 	}
 	s.cut = true
@@ -129,10 +129,10 @@ func TestControlMessagesArriveOnce(t *testing.T) {
 	w.run(5*time.Second, nil)
 	peer, _ := w.node.Device(s.c.Key.Fingerprint())
 	for i := range Kind(5) {
-		if err := s.Send(w.now, KindFirstFree+i, []byte{0xa0}); err != nil {
+		if err := s.Send(w.now, firstOwned+i, []byte{0xa0}); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.node.Send(w.now, peer.Index, KindFirstFree+i, []byte{0xa0}); err != nil {
+		if err := w.node.Send(w.now, peer.Index, firstOwned+i, []byte{0xa0}); err != nil {
 			t.Fatal(err)
 		}
 		s.wake = w.now
@@ -144,12 +144,12 @@ func TestControlMessagesArriveOnce(t *testing.T) {
 			seen[k]++
 		}
 		for i := range Kind(5) {
-			if seen[KindFirstFree+i] != 1 {
-				t.Errorf("%s got kind %d %d times", who, KindFirstFree+i, seen[KindFirstFree+i])
+			if seen[firstOwned+i] != 1 {
+				t.Errorf("%s got kind %d %d times", who, firstOwned+i, seen[firstOwned+i])
 			}
 		}
 	}
-	if err := w.node.Send(w.now, peer.Index+1, KindFirstFree, nil); !errors.Is(err, ErrUnknownPeer) {
+	if err := w.node.Send(w.now, peer.Index+1, firstOwned, nil); !errors.Is(err, ErrUnknownPeer) {
 		t.Errorf("send to nobody: %v", err)
 	}
 }

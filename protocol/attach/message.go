@@ -15,8 +15,8 @@ import (
 // kind that it does not know, and keys of a body that it does not know.
 type Kind uint16
 
-// The kinds. From 64 on they are the basestation's own: this package carries
-// them and does not look inside.
+// The kinds of the link itself. Those from 64 on (see KindIntroduction) are handed
+// to whoever owns Link or Node and not looked into.
 const (
 	KindAttach    Kind = 1 // device: first message, proves its key
 	KindIntroduce Kind = 2 // client: first message, asks for a device
@@ -24,9 +24,10 @@ const (
 	KindRefused   Kind = 4 // node: it is not, or not any longer
 	KindObserved  Kind = 5 // node: the address you are seen at now
 	KindRelocate  Kind = 6 // node: locate and attach anew, soon
-
-	KindFirstFree Kind = 64
 )
+
+// firstOwned is the first kind that the owner of Link or Node is handed.
+const firstOwned = KindIntroduction
 
 // Limits of what is inside a message, beside MaxBody for the whole.
 const (
@@ -52,7 +53,7 @@ type Attach struct {
 type Introduce struct {
 	PublicKey  []byte      `cbor:"1,keyasint"`
 	Signature  []byte      `cbor:"2,keyasint"`
-	Device     identity.ID `cbor:"3,keyasint"`
+	Device     identity.ID `cbor:"3,keyasint,omitempty"` // never empty but inside INTRODUCTION
 	Candidates [][]byte    `cbor:"4,keyasint,omitempty"` // own addresses, at most 8: 6 or 18 bytes each
 	Pass       []byte      `cbor:"5,keyasint,omitempty"` // for the device, at most 256 bytes
 	Presence   []byte      `cbor:"6,keyasint,omitempty"` // for the node, at most 256 bytes
@@ -60,9 +61,9 @@ type Introduce struct {
 
 // Attached is the body of KindAttached.
 type Attached struct {
-	Token    []byte `cbor:"1,keyasint"`           // 16 bytes: what a RESET must show
-	Observed []byte `cbor:"2,keyasint"`           // the address the device is seen at
-	Unix     uint64 `cbor:"3,keyasint,omitempty"` // seconds, for boards without a clock; 0 is unknown
+	Token    []byte  `cbor:"1,keyasint"`           // 16 bytes: what a RESET must show
+	Observed Address `cbor:"2,keyasint"`           // the address the device is seen at; none in a stream
+	Unix     uint64  `cbor:"3,keyasint,omitempty"` // seconds, for boards without a clock; 0 is unknown
 }
 
 // Refused is the body of KindRefused.
@@ -96,7 +97,7 @@ func (c Code) String() string {
 
 // Observed is the body of KindObserved.
 type Observed struct {
-	Address []byte `cbor:"1,keyasint"`
+	Address Address `cbor:"1,keyasint"` // none in a stream
 }
 
 // Relocate is the body of KindRelocate.
@@ -122,8 +123,7 @@ func must[T any](mode T, err error) T {
 	return mode
 }
 
-// Encode returns the body of a control message of the basestation's own kinds in
-// the encoding of this protocol (RFC 8949 §4.2.1). It returns ErrTooLarge for
+// Encode returns the body of a control message in the encoding of this protocol (RFC 8949 §4.2.1). It returns ErrTooLarge for
 // what does not fit into a packet.
 func Encode(v any) ([]byte, error) {
 	b, err := encoding.Marshal(v)
@@ -133,13 +133,18 @@ func Encode(v any) ([]byte, error) {
 	return b, err
 }
 
-// Decode reads a body that Encode made, under the limits of this protocol.
+// Decode reads a body that Encode made, under the limits of this protocol: those
+// of a body in general, and those of the type of v, if it is one of this package.
+// Signatures are not checked by it. It returns ErrMalformed or ErrTooLarge.
 func Decode(body []byte, v any) error {
 	if len(body) > MaxBody {
 		return ErrTooLarge
 	}
 	if err := decoding.Unmarshal(body, v); err != nil {
 		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	if limited, ok := v.(interface{ check() error }); ok {
+		return limited.check()
 	}
 	return nil
 }
@@ -153,28 +158,22 @@ func (a *Attach) check() error {
 }
 
 func (i *Introduce) check() error {
-	if len(i.Pass) > maxPass || len(i.Presence) > maxPass || len(i.Candidates) > maxCandidates {
-		return ErrMalformed
-	}
-	for _, c := range i.Candidates {
-		if _, err := parseAddress(c); err != nil {
-			return err
-		}
+	if err := i.checkSizes(); err != nil {
+		return err
 	}
 	_, err := identity.ParseID(string(i.Device))
 	return err
 }
 
-// Addresses returns the candidates.
-func (i *Introduce) Addresses() []netip.AddrPort {
-	var all []netip.AddrPort
-	for _, c := range i.Candidates {
-		if a, err := parseAddress(c); err == nil {
-			all = append(all, a)
-		}
+func (i *Introduce) checkSizes() error {
+	if len(i.Pass) > maxPass || len(i.Presence) > maxPass {
+		return ErrMalformed
 	}
-	return all
+	return checkCandidates(i.Candidates)
 }
+
+// Addresses returns the candidates.
+func (i *Introduce) Addresses() []netip.AddrPort { return decodeAddresses(i.Candidates) }
 
 // IntroductionBytes is what a client signs, purpose "introduce": the handshake,
 // the device, itself and where it wants to be met, so that a basestation cannot
@@ -234,5 +233,8 @@ func proveClient(k *identity.Key, hash [32]byte, i Introduce) (Introduce, error)
 		return i, err
 	}
 	i.Signature, err = k.Sign(identity.PurposeIntroduce, IntroductionBytes(hash, k.Fingerprint(), &i))
+	if err == nil {
+		err = i.fits()
+	}
 	return i, err
 }

@@ -97,7 +97,7 @@ func (n *Node) receivePong(now time.Duration, e *entry, slot uint32, from netip.
 	if e.challenge != 0 && p.id == e.challenge && e.at(from) {
 		e.challenge, e.credit = 0, 0
 		if e.state == entryAttached {
-			body, _ := Encode(Observed{appendAddress(nil, from)})
+			body, _ := Encode(Observed{observedAddress(from)})
 			_ = n.queue(now, e, slot, KindObserved, body) // a busy device learns it the next time
 			n.event(NodeEvent{Change: PeerMoved, Peer: n.peer(slot)})
 		}
@@ -124,7 +124,7 @@ func (n *Node) receiveControl(now time.Duration, e *entry, slot uint32, c contro
 		n.receiveIntroduce(now, e, slot, c.body)
 	case e.state == entryGreeted:
 		n.drop(slot, CloseSilent) // the first message must be one of the two
-	case (e.state == entryAttached || e.state == entryClient) && c.kind >= KindFirstFree && n.c.Message != nil:
+	case (e.state == entryAttached || e.state == entryClient) && c.kind >= firstOwned && n.c.Message != nil:
 		n.c.Message(now, n.peer(slot), c.kind, c.body)
 	}
 }
@@ -206,7 +206,7 @@ func (n *Node) attach(now time.Duration, slot uint32) {
 	n.settle(slot)
 	n.devices[e.fingerprint] = slot
 	t := resetToken(n.c.ResetKey, indexOf(slot, e.salt))
-	a := Attached{Token: t[:], Observed: appendAddress(nil, e.addrPort())}
+	a := Attached{Token: t[:], Observed: observedAddress(e.addrPort())}
 	if n.c.Unix != nil {
 		a.Unix = n.c.Unix()
 	}

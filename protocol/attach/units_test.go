@@ -70,11 +70,11 @@ func TestReceiver(t *testing.T) {
 func TestSender(t *testing.T) {
 	var s sender
 	for range maxWaiting {
-		if err := s.add(0, KindFirstFree, nil); err != nil {
+		if err := s.add(0, firstOwned, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := s.add(0, KindFirstFree, nil); !errors.Is(err, ErrBusy) {
+	if err := s.add(0, firstOwned, nil); !errors.Is(err, ErrBusy) {
 		t.Errorf("one too many: %v", err)
 	}
 	if s.acknowledged(ack{3, 0b10}) || len(s.queue) != maxWaiting-3 {
@@ -94,7 +94,7 @@ func TestSender(t *testing.T) {
 	if want := maxTries * (maxWaiting - 3); sent != want || now != 11750*time.Millisecond {
 		t.Errorf("%d frames until %v, want %d until 11.75 s", sent, now, want)
 	}
-	if err := (&sender{}).add(0, KindFirstFree, make([]byte, MaxBody+1)); !errors.Is(err, ErrTooLarge) {
+	if err := (&sender{}).add(0, firstOwned, make([]byte, MaxBody+1)); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("too large: %v", err)
 	}
 }

@@ -148,7 +148,7 @@ func (w *world) startNode() {
 		},
 		Introduce: func(now time.Duration, p Peer, i *Introduce) {
 			w.intros = append(w.intros, p)
-			if err := w.node.Send(now, p.Index, KindFirstFree, []byte{0xa0}); err != nil {
+			if err := w.node.Send(now, p.Index, firstOwned, []byte{0xa0}); err != nil {
 				w.t.Error(err)
 			}
 		},

@@ -21,10 +21,12 @@ type Purpose string
 
 // The purposes in use.
 const (
-	PurposeAudit     Purpose = "audit"     // a segment head or entry of the audit log
-	PurposeNode      Purpose = "node"      // a basestation's root key certifies a node
-	PurposeAttach    Purpose = "attach"    // a device proves its key to a node
-	PurposeIntroduce Purpose = "introduce" // a client asks to be introduced to a device
+	PurposeAudit      Purpose = "audit"      // a segment head or entry of the audit log
+	PurposeNode       Purpose = "node"       // a basestation's root key certifies a node
+	PurposeAttach     Purpose = "attach"     // a device proves its key to a node
+	PurposeIntroduce  Purpose = "introduce"  // a client asks to be introduced to a device
+	PurposeCandidates Purpose = "candidates" // device or client says where it is to be met
+	PurposePresence   Purpose = "presence"   // a device lets a client know whether it is there
 )
 
 // ErrBadSignature means that a signature is not one of this key, purpose and message.
