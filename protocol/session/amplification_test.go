@@ -49,9 +49,10 @@ func initials(t testing.TB) [][]byte {
 func TestNoAmplification(t *testing.T) {
 	d := startDevice(t, Limits{}, nil)
 	for name, packets := range map[string][][]byte{
-		"a hello":                initials(t),
-		"an unknown version":     {unknownVersion()},
-		"a packet of no session": {append([]byte{0x40}, make([]byte, 1199)...)},
+		"a hello":                  initials(t),
+		"an unknown version":       {unknownVersion()},
+		"a packet of no session":   {append([]byte{0x40}, make([]byte, 1199)...)},
+		"a packet that is no QUIC": {append([]byte{0x04}, make([]byte, 1199)...)},
 	} {
 		raw, err := net.Dial("udp", d.quic)
 		if err != nil {

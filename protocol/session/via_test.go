@@ -357,6 +357,7 @@ func TestNoRetryForWhoIsProven(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	get(t, c, "/")
 	if n, _ := w.retries(0); n != 0 {
 		t.Errorf("%d Retry packets, want none", n)
 	}
