@@ -3,6 +3,7 @@ package attach
 import (
 	"errors"
 	"os"
+	"slices"
 	"testing"
 	"time"
 )
@@ -113,6 +114,9 @@ func TestClientIntroduces(t *testing.T) {
 	}
 	if len(s.got) != 1 || s.got[0] != firstOwned {
 		t.Errorf("the client got %v", s.got)
+	}
+	if !slices.ContainsFunc(s.events, func(e LinkEvent) bool { return e.Observed == s.outside() }) {
+		t.Errorf("the client was not told its address: %+v", s.events)
 	}
 	s.cut = true
 	w.run(2*clientTime, nil)

@@ -164,6 +164,10 @@ func (n *Node) receiveIntroduce(now time.Duration, e *entry, slot uint32, body [
 	e.fingerprint, e.state, e.since = f, entryClient, seconds(now)
 	n.settle(slot)
 	n.clients[slot] = struct{}{}
+	// A client has no ATTACHED to learn it from, and wants it to tell whether a
+	// private address that it is offered is in its own network.
+	told, _ := Encode(Observed{observedAddress(e.addrPort())})
+	_ = n.queue(now, e, slot, KindObserved, told) // it can do without
 	if n.c.Introduce != nil {
 		n.c.Introduce(now, n.peer(slot), &i)
 	}
