@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"bytes"
 	"errors"
 	"math/bits"
 	"time"
@@ -42,7 +43,7 @@ type sender struct {
 	queue []waiting
 }
 
-// add numbers a message and makes it due at once.
+// add numbers a message and makes it due at once. It keeps no part of body.
 func (s *sender) add(now time.Duration, k Kind, body []byte) error {
 	if len(s.queue) >= maxWaiting {
 		return ErrBusy
@@ -51,7 +52,7 @@ func (s *sender) add(now time.Duration, k Kind, body []byte) error {
 		return ErrTooLarge
 	}
 	s.last++
-	s.queue = append(s.queue, waiting{control: control{s.last, k, body}, due: now})
+	s.queue = append(s.queue, waiting{control: control{s.last, k, bytes.Clone(body)}, due: now})
 	return nil
 }
 

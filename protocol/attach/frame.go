@@ -103,6 +103,7 @@ const (
 	CloseSilent   CloseReason = 64 // nothing was heard for two keep-alives
 	CloseReplaced CloseReason = 65 // a newer attach of the same id took its place
 	CloseReset    CloseReason = 66 // the node said so, with the token
+	CloseLost     CloseReason = 67 // the TCP connection that carried the link ended
 )
 
 func (r CloseReason) String() string {
@@ -117,6 +118,8 @@ func (r CloseReason) String() string {
 		return "replaced"
 	case CloseReset:
 		return "reset"
+	case CloseLost:
+		return "connection lost"
 	}
 	return "unknown reason"
 }

@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"testing"
 	"time"
+
+	"github.com/keyholed/keyhole/protocol/identity"
 )
 
 func seeds(f *testing.F) {
@@ -78,7 +80,10 @@ func FuzzFrames(f *testing.F) {
 func FuzzBodies(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, v := range []any{new(Attach), new(Introduce), new(Attached), new(Refused), new(Observed), new(Relocate)} {
+		for _, v := range []any{
+			new(Attach), new(Introduce), new(Attached), new(Refused), new(Observed), new(Relocate), new(Introduction), new(Answer), new(Introduced),
+			new(NotIntroduced), new(Candidates), new(Relay), new(Event), new(EventTaken), new(Presence), new(TicketRequest), new(TicketGranted),
+		} {
 			if Decode(b, v) != nil {
 				continue
 			}
@@ -97,9 +102,57 @@ func FuzzBodies(f *testing.F) {
 			if !bytes.Equal(again, third) {
 				t.Errorf("%T of %x: %x, then %x", v, b, again, third)
 			}
-			if i, ok := v.(*Introduce); ok && i.check() == nil {
-				_, _ = CheckIntroduction([32]byte{}, i)
+			switch v := v.(type) {
+			case *Introduce:
+				_, _ = CheckIntroduction([32]byte{}, v)
+			case *Introduction:
+				_, _ = v.Check("abcdefghijklmnopqrstuvwxyz")
+			case *Answer:
+				_, _ = v.Offer.CheckDevice([32]byte{}, "abcdefghijklmnopqrstuvwxyz", identity.Fingerprint{})
 			}
+		}
+	})
+}
+
+// What parses outside of a link encodes to the same bytes; of a stream no byte is
+// read that belongs to the next layer.
+func FuzzStreams(f *testing.F) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if p, err := ParsePunch(b); err == nil && !bytes.Equal(p.Append(nil), b) {
+			t.Errorf("punch %x", b)
+		}
+		_, _ = CheckPresencePass(b, "abcdefghijklmnopqrstuvwxyz", identity.Fingerprint{})
+		r := bytes.NewReader(b)
+		if a, err := ReadSeen(r); err == nil && !bytes.Equal(AppendSeen(nil, a), b[:len(b)-r.Len()]) {
+			t.Errorf("seen %x", b)
+		}
+		r = bytes.NewReader(b)
+		k, err := ReadStreamKind(r)
+		if err != nil {
+			return
+		}
+		ticket, err := ReadPreface(r, k)
+		if err != nil {
+			return
+		}
+		again := AppendPreface(nil, k)
+		if k == StreamRelay {
+			again = AppendRelayPreface(nil, ticket)
+		}
+		buf := make([]byte, MaxPacket)
+		for k == StreamAttach {
+			p, err := ReadPacket(r, buf)
+			if err != nil {
+				return
+			}
+			again = AppendPacket(again, p)
+			if read := b[:len(b)-r.Len()]; !bytes.Equal(again, read) {
+				t.Errorf("stream %x encodes to %x", read, again)
+			}
+		}
+		if read := b[:len(b)-r.Len()]; !bytes.Equal(again, read) {
+			t.Errorf("preface %x encodes to %x", read, again)
 		}
 	})
 }

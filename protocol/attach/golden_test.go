@@ -35,6 +35,16 @@ func goldenCertificate(t testing.TB) []byte {
 	return b
 }
 
+// goldenPass is that of an Ed25519 key, whose signatures are always the same.
+func goldenPass(t testing.TB) []byte {
+	t.Helper()
+	pass, err := NewPresencePass(rootKey(t, 3), 5, identity.Fingerprint(count(0x40, 32)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pass
+}
+
 // goldenPackets are one of each packet, frame and body, by name.
 func goldenPackets(t testing.TB) map[string][]byte {
 	t.Helper()
@@ -70,21 +80,48 @@ func goldenPackets(t testing.TB) map[string][]byte {
 	if got, index, err := welcomed(state, w.noise); err != nil || got != k || index != 0x1112131415161718 {
 		t.Fatalf("welcomed: %v, %#x, want the node's keys", err, index)
 	}
+	offer := Offer{PublicKey: count(1, 4), Signature: count(5, 4), Transport: TCP, Candidates: EncodeAddresses([]netip.AddrPort{nodeAddress})}
+	question := &Introduce{PublicKey: count(1, 4), Signature: count(5, 4), Device: "abcdefghijklmnopqrstuvwxyz", Pass: []byte("pass")}
+	introduction := NewIntroduction(7, [32]byte(count(0, 32)), question, nodeAddress)
+	introduction.Grant = []byte("grant")
+	ticket := Ticket(count(0x30, 32))
 	return map[string][]byte{
-		"LOCATE":      locate{0x0102030405060708, 0xabcd}.append(nil),
-		"LOCATED":     located{0x0102030405060708, cookie(count(0x40, cookieSize)), goldenCertificate(t)}.append(nil),
-		"HELLO":       greeting,
-		"WELCOME":     answer,
-		"RETRY":       retry{1, 0x0102030405060708, cookie(count(0x40, cookieSize))}.append(nil),
-		"RESET":       reset{0x0102030405060708, token(count(0x60, tokenSize)), 300}.append(nil),
-		"sealed":      sealed,
-		"PING":        beat{0x0102, 25, 30}.append(nil, framePing),
-		"PONG":        beat{0x0102, 25, 30}.append(nil, framePong),
-		"CONTROL":     control{7, KindRelocate, encode(Relocate{60})}.append(nil),
-		"ACK":         ack{7, 0b1010}.append(nil),
-		"CLOSE":       {frameClose, byte(CloseMoved)},
-		"certificate": goldenCertificate(t),
-		"handshake":   k.hash[:],
+		"INTRODUCTION": encode(introduction),
+		"ANSWER":       encode(Answer{Request: 7, Verdict: VerdictYes, Offer: offer}),
+		"ANSWER no":    encode(Answer{Request: 7, Verdict: VerdictNo}),
+		"INTRODUCED": encode(Introduced{Offer: offer, Observed: Address{nodeAddress}, Ticket: ticket,
+			Certificate: goldenCertificate(t)}),
+		"NOT INTRODUCED":         encode(NotIntroduced{Verdict: VerdictNo}),
+		"NOT INTRODUCED offline": encode(NotIntroduced{VerdictOffline, 1_800_000_000, CloseSilent}),
+		"CANDIDATES":             encode(Candidates{7, offer}),
+		"RELAY":                  encode(Relay{7, ticket}),
+		"EVENT":                  encode(Event{9, "motion", []byte(`{"zone":1}`)}),
+		"EVENT TAKEN":            encode(EventTaken{9}),
+		"PRESENCE":               encode(Presence{3}),
+		"TICKET":                 encode(TicketRequest{}),
+		"TICKET GRANTED":         encode(TicketGranted{ticket}),
+		"TICKET GRANTED no":      encode(TicketGranted{}),
+		"offer, signed bytes":    offer.bytes([32]byte(count(0, 32)), "abcdefghijklmnopqrstuvwxyz", [32]byte(count(0x40, 32)), [32]byte(count(0x60, 32))),
+		"presence pass":          goldenPass(t),
+		"punch":                  Punch{PunchTokenOf([32]byte(count(0, 32))), 0x0102030405060708, 0x1112131415161718}.Append(nil),
+		"stream, attach":         AppendPacket(AppendPreface(nil, StreamAttach), []byte{kindReset, 1, 2}),
+		"stream, relay":          AppendRelayPreface(nil, ticket),
+		"stream, observe":        AppendPreface(nil, StreamObserve),
+		"stream, seen":           AppendSeen(nil, netip.MustParseAddrPort("[2001:db8::1]:443")),
+		"LOCATE":                 locate{0x0102030405060708, 0xabcd}.append(nil),
+		"LOCATED":                located{0x0102030405060708, cookie(count(0x40, cookieSize)), goldenCertificate(t)}.append(nil),
+		"HELLO":                  greeting,
+		"WELCOME":                answer,
+		"RETRY":                  retry{1, 0x0102030405060708, cookie(count(0x40, cookieSize))}.append(nil),
+		"RESET":                  reset{0x0102030405060708, token(count(0x60, tokenSize)), 300}.append(nil),
+		"sealed":                 sealed,
+		"PING":                   beat{0x0102, 25, 30}.append(nil, framePing),
+		"PONG":                   beat{0x0102, 25, 30}.append(nil, framePong),
+		"CONTROL":                control{7, KindRelocate, encode(Relocate{60})}.append(nil),
+		"ACK":                    ack{7, 0b1010}.append(nil),
+		"CLOSE":                  {frameClose, byte(CloseMoved)},
+		"certificate":            goldenCertificate(t),
+		"handshake":              k.hash[:],
 		"ATTACH": encode(Attach{PublicKey: count(1, 4), Signature: count(5, 4), Serial: "SN-1", Proof: count(9, 32),
 			Previous: count(41, 16), Interval: 30, Firmware: "1.2.3", Boots: 7}),
 		"INTRODUCE": encode(Introduce{PublicKey: count(1, 4), Signature: count(5, 4), Device: "abcdefghijklmnopqrstuvwxyz",
@@ -102,7 +139,10 @@ func TestGoldenBytes(t *testing.T) {
 	const path = "testdata/golden.txt"
 	got := goldenPackets(t)
 	names := []string{"LOCATE", "LOCATED", "HELLO", "WELCOME", "RETRY", "RESET", "sealed", "PING", "PONG", "CONTROL", "ACK", "CLOSE",
-		"certificate", "handshake", "ATTACH", "INTRODUCE", "ATTACHED", "REFUSED", "OBSERVED", "RELOCATE"}
+		"certificate", "handshake", "ATTACH", "INTRODUCE", "ATTACHED", "REFUSED", "OBSERVED", "RELOCATE",
+		"INTRODUCTION", "ANSWER", "ANSWER no", "INTRODUCED", "NOT INTRODUCED", "NOT INTRODUCED offline", "CANDIDATES", "RELAY", "EVENT",
+		"EVENT TAKEN", "PRESENCE", "TICKET", "TICKET GRANTED", "TICKET GRANTED no", "offer, signed bytes", "presence pass", "punch",
+		"stream, attach", "stream, relay", "stream, observe", "stream, seen"}
 	if len(names) != len(got) {
 		t.Fatalf("%d names for %d packets", len(names), len(got))
 	}
@@ -144,7 +184,7 @@ func TestSizes(t *testing.T) {
 	for name, v := range map[string]any{
 		"device, P-256": Attach{PublicKey: make([]byte, 91), Signature: make([]byte, 72), Serial: strings.Repeat("x", 64),
 			Proof: make([]byte, 32), Previous: make([]byte, 16), Interval: 600, Firmware: strings.Repeat("x", 64), Boots: 1 << 31},
-		"client, RSA 4096": Introduce{PublicKey: make([]byte, 550), Signature: make([]byte, 512),
+		"client, RSA 4096, at its node": Introduce{PublicKey: make([]byte, 550), Signature: make([]byte, 512),
 			Device: identity.ID(strings.Repeat("a", 26)), Candidates: [][]byte{make([]byte, 18), make([]byte, 18), make([]byte, 18)}},
 	} {
 		if _, err := Encode(v); err != nil {

@@ -48,6 +48,8 @@ const (
 	rememberedTries = 3
 	// maxRetries of a HELLO for the sake of its cookie, before giving up.
 	maxRetries = 3
+	// maxBasestations bounds what names resolve to; a LOCATE numbers them in a byte.
+	maxBasestations = 16
 	// duplicateWait, when a node names no wait: DESIGN gives the first a minute.
 	duplicateWait = time.Minute
 )
@@ -120,23 +122,27 @@ type Link struct {
 	replaces bool
 
 	// The attempt under way; stage StateAttached means none.
-	stage      State
-	due        time.Duration
-	tries      int
-	retries    int
-	backoff    backoff
-	controller int // in Basestations
-	remembered bool
-	nonce      uint64
-	key        [32]byte // of the node
-	node       netip.AddrPort
-	cookie     cookie
-	known      Known
-	index      uint64
-	packet     []byte // HELLO, sent again as it is
-	handshake  *noise.HandshakeState
-	next       *session
-	lastErr    error // what was wrong with the answers so far
+	stage       State
+	due         time.Duration
+	tries       int
+	retries     int
+	backoff     backoff
+	controller  int // in Basestations
+	remembered  bool
+	nonce       uint64      // of LOCATE; its last byte is the controller's place in Basestations
+	probe       uint64      // of Probe; 0: none
+	certificate Certificate // of the node
+	node        netip.AddrPort
+	cookie      cookie
+	known       Known
+	index       uint64
+	packet      []byte // HELLO, sent again as it is
+	handshake   *noise.HandshakeState
+	next        *session
+	lastErr     error // what was wrong with the answers so far
+
+	asked   time.Duration // when the oldest packet was sent that should have been answered
+	waiting bool          // there is one
 }
 
 // NewLink returns a link that begins at its first Tick. It returns an error that
@@ -147,6 +153,8 @@ func NewLink(c LinkConfig) (*Link, error) {
 		return nil, fmt.Errorf("%w: key, basestation and send are needed", ErrLinkConfig)
 	case len(c.Roots) < 1 || len(c.Roots) > maxRoots:
 		return nil, fmt.Errorf("%w: want one or two root keys, not %d", ErrLinkConfig, len(c.Roots))
+	case len(c.Basestations) > maxBasestations:
+		return nil, fmt.Errorf("%w: more than %d addresses of basestations", ErrLinkConfig, maxBasestations)
 	case len(c.Factory.Serial) > maxSerial || len(c.Firmware) > maxSerial:
 		return nil, fmt.Errorf("%w: serial number or firmware longer than %d bytes", ErrLinkConfig, maxSerial)
 	}
@@ -198,23 +206,37 @@ func (l *Link) Hash() (hash [32]byte, ok bool) {
 func (l *Link) Interval() time.Duration { return l.keep.interval() }
 
 // Receive takes a packet that came in, from wherever it came: what it says
-// counts only if its seal, its nonce or its token is right.
-func (l *Link) Receive(now time.Duration, packet []byte) {
+// counts only if its seal, its nonce or its token is right. It reports whether
+// that was so, and thus whether the way by which the packet came is open.
+func (l *Link) Receive(now time.Duration, packet []byte) (genuine bool) {
 	if len(packet) == 0 || l.stage == StateClosed {
-		return
+		return false
 	}
 	switch packet[0] {
 	case kindLocated:
-		l.receiveLocated(now, packet)
+		genuine = l.receiveLocated(now, packet)
 	case kindRetry:
-		l.receiveRetry(now, packet)
+		genuine = l.receiveRetry(now, packet)
 	case kindWelcome:
-		l.receiveWelcome(now, packet)
+		genuine = l.receiveWelcome(now, packet)
 	case kindReset:
-		l.receiveReset(now, packet)
+		genuine = l.receiveReset(now, packet)
 	case kindFromNode:
-		l.receiveSealed(now, packet)
+		genuine = l.receiveSealed(now, packet)
 	}
+	return genuine
+}
+
+// Waiting returns since when a packet waits for its answer; ok is false when none
+// does. A keep-alive is asked to be answered late, and does not count until then.
+func (l *Link) Waiting() (since time.Duration, ok bool) { return l.asked, l.waiting }
+
+// ask sends a packet that is to be answered at once.
+func (l *Link) ask(now time.Duration, to netip.AddrPort, packet []byte) {
+	if !l.waiting {
+		l.asked, l.waiting = now, true
+	}
+	l.c.Send(to, packet)
 }
 
 // Tick does what is due and returns when to call it next. Calling it earlier, or
@@ -272,6 +294,32 @@ func (l *Link) Send(now time.Duration, k Kind, body []byte) error {
 	return err
 }
 
+// SetBasestations replaces the controllers, best first, for the attempts to come:
+// the first 16 of them. An empty list changes nothing.
+func (l *Link) SetBasestations(controllers []netip.AddrPort) {
+	if len(controllers) == 0 {
+		return
+	}
+	l.c.Basestations = append([]netip.AddrPort(nil), controllers[:min(len(controllers), maxBasestations)]...)
+	l.controller = 0
+	l.nonce = 0 // what is asked now was numbered by the old list
+}
+
+// Node returns the certificate of the node to which the link is attached.
+func (l *Link) Node() (c Certificate, ok bool) {
+	if l.live == nil {
+		return c, false
+	}
+	return l.live.certificate, true
+}
+
+// Probe returns a LOCATE that asks whether there is another way to the basestation:
+// send it there, and when Receive calls an answer genuine that came that way, it is open.
+func (l *Link) Probe() []byte {
+	l.probe = l.random() | 1
+	return locate{l.probe, l.prefix}.append(make([]byte, 0, locateSize))
+}
+
 // Close says goodbye and ends the link for good.
 func (l *Link) Close(now time.Duration) {
 	if l.live != nil {
@@ -298,7 +346,12 @@ func (l *Link) transmit(now time.Duration, s *session, frame []byte) {
 
 // pushControl sends what is due and reports whether the node answers no more.
 func (l *Link) pushControl(now time.Duration, s *session) (lost bool) {
-	s.controlAt, lost = s.sender.tick(now, func(frame []byte) { l.transmit(now, s, frame) })
+	s.controlAt, lost = s.sender.tick(now, func(frame []byte) {
+		if !l.waiting {
+			l.asked, l.waiting = now, true
+		}
+		l.transmit(now, s, frame)
+	})
 	return lost
 }
 
@@ -313,14 +366,16 @@ func (l *Link) random() uint64 {
 // fraction returns a number in [0, 1).
 func (l *Link) fraction() float64 { return float64(l.random()>>11) / (1 << 53) }
 
-func (l *Link) receiveReset(now time.Duration, packet []byte) {
+func (l *Link) receiveReset(now time.Duration, packet []byte) bool {
 	r, err := parseReset(packet)
 	if err != nil || l.live == nil || !l.live.hasToken || r.index != l.live.peer ||
 		subtle.ConstantTimeCompare(r.token[:], l.live.token[:]) != 1 {
-		return
+		return false
 	}
+	l.waiting = false
 	spread := max(time.Duration(r.spread)*time.Second, minBackoff)
 	l.lost(now, CloseReset, time.Duration(l.fraction()*float64(spread)))
+	return true
 }
 
 // lost ends the live link; a new attempt begins after wait.

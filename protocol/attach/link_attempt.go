@@ -9,7 +9,7 @@ func (l *Link) tickAttempt(now time.Duration) {
 		l.begin(now)
 	case StateLocating:
 		if l.again(now, maxTries) {
-			l.c.Send(l.c.Basestations[l.controller], locate{l.nonce, l.prefix}.append(make([]byte, 0, locateSize)))
+			l.sendLocate(now)
 			return
 		}
 		l.fail(now, l.lastErr, 0)
@@ -19,7 +19,7 @@ func (l *Link) tickAttempt(now time.Duration) {
 			limit = rememberedTries
 		}
 		if l.again(now, limit) {
-			l.c.Send(l.node, l.packet)
+			l.ask(now, l.node, l.packet)
 			return
 		}
 		if l.remembered {
@@ -65,8 +65,17 @@ func (l *Link) begin(now time.Duration) {
 func (l *Link) locate(now time.Duration) {
 	l.known = Known{}
 	l.remembered, l.lastErr = false, ErrSilent
-	l.nonce = l.random()
+	l.nonce = l.random() &^ 0xff
 	l.enter(now, StateLocating)
+}
+
+// sendLocate asks one controller after the other, so that one that is gone costs a
+// quarter of a second. The last byte of the nonce says which one answers.
+func (l *Link) sendLocate(now time.Duration) {
+	count := len(l.c.Basestations)
+	asked := (l.controller + l.tries - 1) % count
+	packet := locate{l.nonce&^0xff | uint64(asked), l.prefix}.append(make([]byte, 0, locateSize))
+	l.ask(now, l.c.Basestations[asked], packet)
 }
 
 func (l *Link) enter(now time.Duration, s State) {
@@ -74,22 +83,29 @@ func (l *Link) enter(now time.Duration, s State) {
 	l.tickAttempt(now)
 }
 
-func (l *Link) receiveLocated(now time.Duration, packet []byte) {
+func (l *Link) receiveLocated(now time.Duration, packet []byte) bool {
 	p, err := parseLocated(packet)
-	if err != nil || l.stage != StateLocating || p.nonce != l.nonce {
-		return
+	if err == nil && l.probe != 0 && p.nonce == l.probe {
+		l.probe = 0
+		return true
+	}
+	if err != nil || l.stage != StateLocating || l.nonce == 0 || p.nonce&^0xff != l.nonce {
+		return false
 	}
 	certificate, err := checkCertificate(l.roots, p.certificate)
 	if err != nil {
 		l.lastErr = err // said if nothing better comes
-		return
+		return false
 	}
+	l.waiting = false
+	l.controller = int(p.nonce&0xff) % len(l.c.Basestations)
 	l.known = Known{append([]byte(nil), p.certificate...), append([]byte(nil), p.cookie[:]...)}
 	l.greet(now, certificate, p.cookie)
+	return true
 }
 
 func (l *Link) greet(now time.Duration, certificate Certificate, c cookie) {
-	l.key = certificate.Key
+	l.certificate = certificate
 	l.node = certificate.Address(l.c.Basestations[l.controller].Addr())
 	l.hello(now, c)
 }
@@ -97,7 +113,7 @@ func (l *Link) greet(now time.Duration, certificate Certificate, c cookie) {
 // hello begins a handshake with a new ephemeral key.
 func (l *Link) hello(now time.Duration, c cookie) {
 	l.cookie, l.index = c, l.random()
-	packet, state, err := greet(l.c.Random, l.key, hello{version: version, index: l.index, cookie: c})
+	packet, state, err := greet(l.c.Random, l.certificate.Key, hello{version: version, index: l.index, cookie: c})
 	if err != nil {
 		l.fail(now, err, 0)
 		return
@@ -106,38 +122,42 @@ func (l *Link) hello(now time.Duration, c cookie) {
 	l.enter(now, StateGreeting)
 }
 
-func (l *Link) receiveRetry(now time.Duration, packet []byte) {
+func (l *Link) receiveRetry(now time.Duration, packet []byte) bool {
 	p, err := parseRetry(packet)
 	if err != nil || l.stage != StateGreeting || p.index != l.index {
-		return
+		return false
 	}
+	l.waiting = false
 	if p.version != version {
 		l.fail(now, ErrVersion, 0)
-		return
+		return true
 	}
 	if l.retries++; l.retries > maxRetries {
-		return
+		return true
 	}
 	l.known.Cookie = append([]byte(nil), p.cookie[:]...)
 	l.hello(now, p.cookie)
+	return true
 }
 
-func (l *Link) receiveWelcome(now time.Duration, packet []byte) {
+func (l *Link) receiveWelcome(now time.Duration, packet []byte) bool {
 	p, err := parseWelcome(packet)
 	if err != nil || l.stage != StateGreeting || p.index != l.index {
-		return
+		return false
 	}
 	k, peer, err := welcomed(l.handshake, p.noise)
 	if err != nil {
-		return // forged: the real one may still come
+		return false // forged: the real one may still come
 	}
+	l.waiting = false
 	l.handshake, l.packet = nil, nil
-	l.next = newSession(k, l.index, peer, l.node)
+	l.next = newSession(k, l.index, peer, l.node, l.certificate)
 	if err := l.prove(now); err != nil {
 		l.fail(now, err, 0)
-		return
+		return true
 	}
 	l.enter(now, StateAttaching)
+	return true
 }
 
 // prove queues the first message of a session.

@@ -30,6 +30,9 @@ func (l *Link) tickLive(now time.Duration) {
 func (l *Link) ping(now time.Duration, n int) {
 	s := l.live
 	s.tries = n + 1
+	if !l.waiting {
+		l.asked, l.waiting = now, true
+	}
 	l.sendBeat(now, 0)
 	s.beatAt = now + waitAfter(n)
 }
@@ -48,22 +51,26 @@ func (l *Link) sendBeat(now, delay time.Duration) {
 	l.transmit(now, s, s.beat.append(nil, framePing))
 }
 
-func (l *Link) receiveSealed(now time.Duration, packet []byte) {
+func (l *Link) receiveSealed(now time.Duration, packet []byte) bool {
 	h, err := parseHead(kindFromNode, packet)
 	if err != nil {
-		return
+		return false
 	}
 	for _, s := range []*session{l.live, l.next} {
 		if s == nil || s.index != h.index {
 			continue
 		}
-		if frame := s.open(h, packet); frame != nil {
-			silence := now - s.traffic
-			s.traffic = now
-			l.receiveFrame(now, s, frame, silence)
+		frame := s.open(h, packet)
+		if frame == nil {
+			return false
 		}
-		return
+		silence := now - s.traffic
+		s.traffic = now
+		l.waiting = false
+		l.receiveFrame(now, s, frame, silence)
+		return true
 	}
+	return false
 }
 
 func (l *Link) receiveFrame(now time.Duration, s *session, frame []byte, silence time.Duration) {

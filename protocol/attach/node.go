@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -88,27 +89,36 @@ type NodeConfig struct {
 	// or a nil result: this node. It must not be longer than SignCertificate makes.
 	Locate func(prefix uint16) []byte
 
-	// Send hands out a packet, whose bytes are good during the call only.
+	// Send hands out a packet, whose bytes are good during the call only. To may
+	// be an address of Node.Opened.
 	Send func(to netip.AddrPort, packet []byte)
 	// Ask wants Node.Answer for a device, at once or within 20 seconds.
 	Ask func(now time.Duration, r *Request)
-	// Event, Introduce and Message may be nil. Introduce is called with a
-	// question whose signature is good.
+	// Event, Introduce and Message may be nil. Introduce is called with a question
+	// whose signature is good; a client hears nothing but what is sent to it
+	// afterwards, so that the owner alone decides when a no leaves. Message is
+	// called with kinds from KindIntroduction on, of devices and clients alike;
+	// body is good during the call only.
 	Event     func(NodeEvent)
 	Introduce func(now time.Duration, from Peer, i *Introduce)
 	Message   func(now time.Duration, from Peer, k Kind, body []byte)
 	// Unix is the wall clock in seconds for devices without one; nil: not told.
 	Unix func() uint64
 
-	MaxPeers   int       // 0: 16 million
-	MaxPending int       // handshakes under way; 0: 4096
-	Random     io.Reader // nil is crypto/rand
+	MaxPeers            int       // 0: 16 million
+	MaxPending          int       // handshakes under way; 0: 4096
+	MaxPendingPerSource int       // of one IPv4 address or IPv6 /64; 0: 128
+	StrangersPerSecond  int       // answers to a source that has proven nothing; 0: 4000
+	GreetingsPerSecond  int       // handshakes of one source; 0: 500
+	MaxClientsPerSource int       // 0: 1024
+	Random              io.Reader // nil is crypto/rand
 }
 
 // A Node is the side of the basestation: controller and node in one. It is
 // handed packets by Receive and the time by Tick, about every TickEvery. Times are
 // durations since the node was made, on a clock that only advances. Ask may call
-// Answer and Introduce may call Send; the other functions must not call the node.
+// Answer, Introduce and Message may call Send and Close; the other functions must
+// not call the node.
 type Node struct {
 	c       NodeConfig
 	static  noise.DHKey
@@ -118,12 +128,17 @@ type Node struct {
 	slab    slab
 	devices map[identity.Fingerprint]uint32 // attached ones, by slot
 	pending map[uint32]*pending             // entries that are neither attached nor client
-	clients map[uint32]struct{}
-	hellos  map[helloKey]uint32 // to answer a repeated HELLO with the same WELCOME
-	sources map[netip.Prefix]int
+	clients map[uint32]netip.Prefix         // where it was when it asked
+	hellos  map[helloKey]uint32             // to answer a repeated HELLO with the same WELCOME
+	sources map[netip.Prefix]int            // pending, by source
+	asking  map[netip.Prefix]int            // clients, by source
+	streams map[netip.AddrPort]*stream
 	senders map[uint32]*sender // of peers that have control messages waiting
 	swept   int                // next slot to look at
 	sweptAt time.Duration
+
+	strangers, greetings *limit
+	clientsFull, full    uint64
 
 	out, frame, in []byte // scratch
 }
@@ -156,20 +171,20 @@ func NewNode(c NodeConfig) (*Node, error) {
 	if c.Random == nil {
 		c.Random = rand.Reader
 	}
-	if c.MaxPeers == 0 {
-		c.MaxPeers = maxSlots
-	}
-	if c.MaxPending == 0 {
-		c.MaxPending = maxPending
-	}
+	c.MaxPeers = cmp.Or(c.MaxPeers, maxSlots)
+	c.MaxPending = cmp.Or(c.MaxPending, maxPending)
+	c.MaxPendingPerSource = cmp.Or(c.MaxPendingPerSource, maxPendingPerSource)
+	c.MaxClientsPerSource = cmp.Or(c.MaxClientsPerSource, maxClientsPerSource)
 	public, err := PublicKey(c.PrivateKey)
 	if err != nil {
 		return nil, err
 	}
 	n := &Node{
 		c: c, static: noise.DHKey{Private: c.PrivateKey[:], Public: public[:]}, cookies: c.Cookies,
-		devices: map[identity.Fingerprint]uint32{}, pending: map[uint32]*pending{}, clients: map[uint32]struct{}{},
-		hellos: map[helloKey]uint32{}, sources: map[netip.Prefix]int{}, senders: map[uint32]*sender{},
+		devices: map[identity.Fingerprint]uint32{}, pending: map[uint32]*pending{}, clients: map[uint32]netip.Prefix{},
+		hellos: map[helloKey]uint32{}, sources: map[netip.Prefix]int{}, asking: map[netip.Prefix]int{}, streams: map[netip.AddrPort]*stream{},
+		senders:   map[uint32]*sender{},
+		strangers: newLimit(cmp.Or(c.StrangersPerSecond, strangersPerSecond)), greetings: newLimit(cmp.Or(c.GreetingsPerSecond, greetingsPerSecond)),
 	}
 	if n.cookies == nil {
 		n.cookies = new(Cookies)
@@ -325,8 +340,9 @@ func (n *Node) drop(slot uint32, reason CloseReason) {
 		delete(n.devices, e.fingerprint)
 	}
 	n.settle(slot)
-	delete(n.clients, slot)
+	n.forgetClient(slot)
 	delete(n.senders, slot)
+	n.displace(slot, e)
 	n.slab.release(slot)
 	if attached {
 		n.event(NodeEvent{Change: PeerGone, Peer: peer, Reason: reason})
@@ -341,7 +357,18 @@ func (n *Node) settle(slot uint32) {
 	}
 	delete(n.pending, slot)
 	delete(n.hellos, p.key)
-	if n.sources[p.source]--; n.sources[p.source] <= 0 {
-		delete(n.sources, p.source)
+	countDown(n.sources, p.source)
+}
+
+func (n *Node) forgetClient(slot uint32) {
+	if source, ok := n.clients[slot]; ok {
+		delete(n.clients, slot)
+		countDown(n.asking, source)
+	}
+}
+
+func countDown(counts map[netip.Prefix]int, source netip.Prefix) {
+	if counts[source]--; counts[source] <= 0 {
+		delete(counts, source)
 	}
 }

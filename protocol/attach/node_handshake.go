@@ -11,19 +11,23 @@ func (n *Node) Receive(now time.Duration, from netip.AddrPort, packet []byte) {
 	if len(packet) == 0 || !from.IsValid() {
 		return
 	}
+	remote, ok := n.remoteOf(from)
+	if !ok {
+		return
+	}
 	switch packet[0] {
 	case kindLocate:
-		n.receiveLocate(from, packet)
+		n.receiveLocate(now, from, remote, packet)
 	case kindHello:
-		n.receiveHello(now, from, packet)
+		n.receiveHello(now, from, remote, packet)
 	case kindToNode:
 		n.receiveSealed(now, from, packet)
 	}
 }
 
-func (n *Node) receiveLocate(from netip.AddrPort, packet []byte) {
+func (n *Node) receiveLocate(now time.Duration, from netip.AddrPort, remote netip.Addr, packet []byte) {
 	l, err := parseLocate(packet)
-	if err != nil {
+	if err != nil || !n.strangers.allow(now, sourceOf(remote)) {
 		return
 	}
 	certificate := n.c.Certificate
@@ -35,20 +39,23 @@ func (n *Node) receiveLocate(from netip.AddrPort, packet []byte) {
 	if len(certificate) > maxCertificate {
 		return // rather silent than larger than the question
 	}
-	n.out = located{l.nonce, n.cookies.issue(from.Addr()), certificate}.append(n.out[:0])
+	n.out = located{l.nonce, n.cookies.issue(remote), certificate}.append(n.out[:0])
 	n.c.Send(from, n.out)
 }
 
 // receiveHello checks version and cookie, then that there is room, and only then
-// computes anything.
-func (n *Node) receiveHello(now time.Duration, from netip.AddrPort, packet []byte) {
+// computes anything. In a stream no cookie is needed: TCP has proven the address.
+func (n *Node) receiveHello(now time.Duration, from netip.AddrPort, remote netip.Addr, packet []byte) {
 	h, err := parseHello(packet)
 	if err != nil {
 		return
 	}
-	if h.version != version || !n.cookies.check(h.cookie, from.Addr()) {
-		n.out = retry{version, h.index, n.cookies.issue(from.Addr())}.append(n.out[:0])
-		n.c.Send(from, n.out)
+	source := sourceOf(remote)
+	if h.version != version || !IsStream(from) && !n.cookies.check(h.cookie, remote) {
+		if n.strangers.allow(now, source) {
+			n.out = retry{version, h.index, n.cookies.issue(remote)}.append(n.out[:0])
+			n.c.Send(from, n.out)
+		}
 		return
 	}
 	key := helloKey{from: from, index: h.index}
@@ -57,33 +64,38 @@ func (n *Node) receiveHello(now time.Duration, from netip.AddrPort, packet []byt
 		n.c.Send(from, n.pending[slot].welcome)
 		return
 	}
-	source := sourceOf(from.Addr())
-	if n.sources[source] >= maxPendingPerSource {
+	if !n.greetings.allow(now, source) {
 		return
 	}
-	if len(n.pending) >= n.c.MaxPending && !n.evict() {
-		return
-	}
-	slot, ok := n.slab.alloc(n.c.MaxPeers)
+	slot, ok := n.room(source)
 	if !ok {
+		n.full++
 		return
 	}
 	salt := n.salt()
 	answer, k, err := receive(n.c.Random, n.static, packet, h, indexOf(slot, salt))
-	if err != nil {
-		n.slab.free = append(n.slab.free, slot)
+	if err != nil || !n.place(slot, n.slab.at(slot), from) {
+		n.slab.release(slot)
 		return
 	}
 	e := n.slab.at(slot)
 	*e = entry{
+		address: e.address, port: e.port,
 		toNode: k.toNode, fromNode: k.fromNode, hash: k.hash, peer: h.index, salt: salt,
 		heard: seconds(now), interval: firstInterval, state: entryGreeted,
 	}
-	e.setAddress(from)
 	n.pending[slot] = &pending{key: key, source: source, welcome: answer, deadline: now + greetedTime}
 	n.hellos[key] = slot
 	n.sources[source]++
 	n.c.Send(from, answer)
+}
+
+// room returns a slot for another handshake of a source, if there is one.
+func (n *Node) room(source netip.Prefix) (uint32, bool) {
+	if n.sources[source] >= n.c.MaxPendingPerSource || len(n.pending) >= n.c.MaxPending && !n.evict() {
+		return 0, false
+	}
+	return n.slab.alloc(n.c.MaxPeers)
 }
 
 // evict makes room among the unfinished by dropping one that has not shown a
@@ -105,17 +117,6 @@ func (n *Node) evict() bool {
 	}
 	n.drop(victim, CloseSilent)
 	return true
-}
-
-// sourceOf is what counts as one source: an IPv4 address or an IPv6 /64.
-func sourceOf(ip netip.Addr) netip.Prefix {
-	ip = ip.Unmap()
-	bits := 32
-	if ip.Is6() {
-		bits = 64
-	}
-	p, _ := ip.Prefix(bits)
-	return p
 }
 
 // Tick does what is due: retransmissions, probes, late answers, silences.

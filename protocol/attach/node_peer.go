@@ -16,6 +16,9 @@ func (n *Node) receiveSealed(now time.Duration, from netip.AddrPort, packet []by
 	}
 	e, slot := n.slab.find(h.index)
 	if e == nil {
+		if remote, _ := n.remoteOf(from); !n.strangers.allow(now, sourceOf(remote)) {
+			return
+		}
 		n.out = reset{h.index, resetToken(n.c.ResetKey, h.index), 0}.append(n.out[:0])
 		n.c.Send(from, n.out)
 		return
@@ -31,7 +34,7 @@ func (n *Node) receiveSealed(now time.Duration, from netip.AddrPort, packet []by
 	newest := h.counter >= e.window.next
 	e.window.take(h.counter)
 	e.heard = seconds(now)
-	n.follow(e, from, newest, len(packet))
+	n.follow(e, slot, from, newest, len(packet))
 	n.receiveFrame(now, e, slot, from, frame)
 }
 
@@ -39,9 +42,8 @@ func (n *Node) receiveSealed(now time.Duration, from netip.AddrPort, packet []by
 // its index, not by where it came from. Until the peer has answered a PING from
 // there, no more is sent to the new address than came from it, since somebody
 // could have sent on a packet that he saw with an address of his choice.
-func (n *Node) follow(e *entry, from netip.AddrPort, newest bool, size int) {
-	if newest && !e.at(from) {
-		e.setAddress(from)
+func (n *Node) follow(e *entry, slot uint32, from netip.AddrPort, newest bool, size int) {
+	if newest && !e.at(from) && n.place(slot, e, from) {
 		e.credit = 0
 		e.challenge = uint16(n.salt()) | 1
 	}
@@ -161,9 +163,17 @@ func (n *Node) receiveIntroduce(now time.Duration, e *entry, slot uint32, body [
 		n.drop(slot, CloseSilent)
 		return
 	}
+	remote, _ := n.remoteOf(e.addrPort())
+	source := sourceOf(remote)
+	if len(n.clients) >= maxClients || n.asking[source] >= n.c.MaxClientsPerSource {
+		n.clientsFull++
+		n.refuse(now, slot, Refused{Code: CodeBusy})
+		return
+	}
 	e.fingerprint, e.state, e.since = f, entryClient, seconds(now)
 	n.settle(slot)
-	n.clients[slot] = struct{}{}
+	n.clients[slot] = source
+	n.asking[source]++
 	// A client has no ATTACHED to learn it from, and wants it to tell whether a
 	// private address that it is offered is in its own network.
 	told, _ := Encode(Observed{observedAddress(e.addrPort())})

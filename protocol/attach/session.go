@@ -9,16 +9,17 @@ import (
 
 // A session is one finished handshake, as the device or client holds it.
 type session struct {
-	index     uint64 // ours: packets to us carry it
-	peer      uint64 // the node's
-	node      netip.AddrPort
-	hash      [32]byte
-	out, in   noise.Cipher
-	counter   uint64
-	window    window
-	sender    sender
-	receiver  receiver
-	controlAt time.Duration // when the sender has something to do; 0: nothing waits
+	index       uint64 // ours: packets to us carry it
+	peer        uint64 // the node's
+	node        netip.AddrPort
+	certificate Certificate // of the node
+	hash        [32]byte
+	out, in     noise.Cipher
+	counter     uint64
+	window      window
+	sender      sender
+	receiver    receiver
+	controlAt   time.Duration // when the sender has something to do; 0: nothing waits
 
 	token    token
 	hasToken bool
@@ -30,8 +31,8 @@ type session struct {
 	late    bool          // these PINGs were sent because an answer was late
 }
 
-func newSession(k keys, index, peer uint64, node netip.AddrPort) *session {
-	return &session{index: index, peer: peer, node: node, hash: k.hash, out: newCipher(k.toNode), in: newCipher(k.fromNode)}
+func newSession(k keys, index, peer uint64, node netip.AddrPort, c Certificate) *session {
+	return &session{index: index, peer: peer, node: node, certificate: c, hash: k.hash, out: newCipher(k.toNode), in: newCipher(k.fromNode)}
 }
 
 func (s *session) seal(frame []byte) ([]byte, error) {

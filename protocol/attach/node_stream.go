@@ -1,0 +1,86 @@
+package attach
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// maxStreamPeers is how many peers may be in one stream: one, and a few more
+// while it renews its link.
+const maxStreamPeers = 4
+
+// A stream is a TCP connection of kind StreamAttach, as the node sees it.
+type stream struct {
+	remote netip.Addr // limits and cookies are of this address
+	peers  []uint32   // slots of those who are there
+}
+
+// Opened tells that a TCP connection of kind StreamAttach from remote is there and
+// that stream, a StreamAddr, stands for it from now on: in Receive and in
+// NodeConfig.Send. Packets of a stream that was not opened are dropped, so that
+// a datagram with a source in that prefix is none.
+func (n *Node) Opened(stream netip.AddrPort, remote netip.Addr) {
+	if IsStream(stream) {
+		n.streams[stream] = newStream(remote)
+	}
+}
+
+func newStream(remote netip.Addr) *stream { return &stream{remote: remote.Unmap()} }
+
+// Lost tells that a stream has ended: whoever is still there is gone at once, with
+// CloseLost. A peer that has moved to UDP meanwhile stays.
+func (n *Node) Lost(now time.Duration, stream netip.AddrPort) {
+	s := n.streams[stream]
+	if s == nil {
+		return
+	}
+	delete(n.streams, stream)
+	for _, slot := range s.peers {
+		if n.slab.at(slot).state != entryFree {
+			n.drop(slot, CloseLost)
+		}
+	}
+}
+
+// Streams returns how many streams are open.
+func (n *Node) Streams() int { return len(n.streams) }
+
+// place notes where a peer is from now on; false when there is no room for it.
+func (n *Node) place(slot uint32, e *entry, at netip.AddrPort) bool {
+	if IsStream(at) {
+		s := n.streams[at]
+		if s == nil || len(s.peers) >= maxStreamPeers {
+			return false
+		}
+		s.peers = append(s.peers, slot)
+	}
+	n.displace(slot, e)
+	e.setAddress(at)
+	return true
+}
+
+// displace takes a peer out of the stream where it is, if it is in one.
+func (n *Node) displace(slot uint32, e *entry) {
+	if !streamPrefix.Contains(netip.AddrFrom16(e.address)) {
+		return
+	}
+	if s := n.streams[e.addrPort()]; s != nil {
+		if i := slices.Index(s.peers, slot); i >= 0 {
+			s.peers = slices.Delete(s.peers, i, i+1)
+		}
+	}
+}
+
+// remoteOf is the IP address that stands behind from; false for a stream that is
+// not open.
+func (n *Node) remoteOf(from netip.AddrPort) (netip.Addr, bool) {
+	if !IsStream(from) {
+		return from.Addr(), true
+	}
+	s := n.streams[from]
+	if s == nil {
+		return netip.Addr{}, false
+	}
+	return s.remote, true
+}
