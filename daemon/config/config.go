@@ -30,11 +30,12 @@ const DefaultSocket = "/run/keyhole/keyholed.sock"
 // reload` (SIGHUP) takes it over or a restart is needed; the tag reload:"live"
 // is the same statement for Compare.
 type Config struct {
-	Device   Device    `toml:"device"`
-	Services []Service `toml:"service" reload:"live"`
-	Pairing  Pairing   `toml:"pairing"`
-	Board    Board     `toml:"board"`
-	Limits   Limits    `toml:"limits"`
+	Device      Device      `toml:"device"`
+	Basestation Basestation `toml:"basestation"`
+	Services    []Service   `toml:"service" reload:"live"`
+	Pairing     Pairing     `toml:"pairing"`
+	Board       Board       `toml:"board"`
+	Limits      Limits      `toml:"limits"`
 
 	// File is the name the configuration was read from, for messages. "" is a
 	// configuration that came from no file.
@@ -71,6 +72,31 @@ type Device struct {
 	// the other. Default "/var/lib/keyhole/identity". Restart.
 	Identity string `toml:"identity"`
 }
+
+// Basestation is who introduces clients from beyond the local network. The zero
+// value is nobody: the device serves its own network only. All of it needs a
+// restart.
+type Basestation struct {
+	// Addresses are where to ask, as "HOST:PORT", up to 8; one string is allowed
+	// in place of a list. The device keeps to the one that answered last.
+	Addresses []string `toml:"address"`
+	// Keys are the root keys by which the basestation is known, as printed by
+	// `keyhole-basestation key`: one, or two so that one can be retired. One
+	// string is allowed in place of a list.
+	Keys []string `toml:"key"`
+	// Serial is the serial number that the factory gave the device, up to 64
+	// printable ASCII characters; only for a basestation that wants one.
+	// Default none.
+	Serial string `toml:"serial"`
+	// SecretFile holds the secret that belongs to Serial: 43 characters as
+	// `keyhole-basestation secret derive` prints them, in a file that only the
+	// daemon's user may read. A relative path is meant from the file's own
+	// directory. Needed with Serial and only then.
+	SecretFile string `toml:"secret_file"`
+}
+
+// Wanted reports whether the device shall attach to a basestation.
+func (b Basestation) Wanted() bool { return len(b.Addresses) > 0 }
 
 // A Service is one thing of the device that may be reached through a tunnel.
 // Services are taken over by a reload: tunnels that are open stay open.

@@ -361,12 +361,11 @@ func FuzzParse(f *testing.F) {
 
 // One file serves several versions: what a later one does is a warning here.
 func TestLaterSettingsWarn(t *testing.T) {
-	c, err := Parse([]byte("[basestation]\naddress = 'base.example.net:7443'\nkey = ['x']\n[pairing]\nmodes = ['button', 'label']"), "k.toml", Overrides{})
+	c, err := Parse([]byte("[pairing]\nmodes = ['button', 'label']"), "k.toml", Overrides{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "k.toml:1: basestation: attaching to a basestation is not in this version, which serves the local network only\n" +
-		"k.toml:5: pairing.modes: \"label\" is not in this version: want \"button\" or \"code\""
+	want := "k.toml:2: pairing.modes: \"label\" is not in this version: want \"button\" or \"code\""
 	if got := c.Warnings.Error(); got != want {
 		t.Errorf("warnings:\n%s\nwant:\n%s", got, want)
 	}

@@ -8,29 +8,31 @@ import (
 	"github.com/keyholed/keyhole/internal/settings"
 )
 
-// later are sections that belong to later versions: warnings, because the owner
-// has a device that does less than its file says.
-var later = map[string]string{
-	"basestation": "attaching to a basestation is not in this version, which serves the local network only",
-}
-
 // decoder carries a document into a Config.
 type decoder struct {
 	settings.Decoder
 }
 
 func newDecoder(doc *settings.Document) *decoder {
-	d := &decoder{settings.Decoder{Document: doc, Later: later}}
+	d := &decoder{settings.Decoder{Document: doc}}
 	d.Special = d.special
 	return d
 }
 
 func (d *decoder) special(into, value any, path []string) bool {
-	services, ok := into.(*[]Service)
-	if ok {
-		d.services(services, value, path)
+	switch into := into.(type) {
+	case *[]Service:
+		d.services(into, value, path)
+		return true
+	case *[]string:
+		// One address and one key are the common case.
+		one, ok := value.(string)
+		if ok = ok && path[0] == "basestation"; ok {
+			*into = []string{one}
+		}
+		return ok
 	}
-	return ok
+	return false
 }
 
 // maxServices bounds the table that every connect looks into.

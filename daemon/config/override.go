@@ -7,7 +7,7 @@ import (
 // resolve makes the paths of the file absolute: a relative one is meant from
 // the file's own directory, wherever keyholed was started.
 func (c *Config) resolve(dir string) {
-	for _, path := range []*string{&c.Device.State, &c.Device.Identity} {
+	for _, path := range []*string{&c.Device.State, &c.Device.Identity, &c.Basestation.SecretFile} {
 		if *path == "" {
 			continue
 		}

@@ -56,6 +56,7 @@ func (c *Config) validate(checks []Check) (faults, warnings Errors) {
 	v := &validator{Config: c}
 	v.device()
 	v.directories()
+	v.basestation()
 	v.services(checks)
 	v.pairing()
 	v.board()
