@@ -71,6 +71,7 @@ var hookName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,23}$`)
 type hook struct {
 	Webhook
 	workers int
+	first   time.Duration // firstBackoff
 	client  *http.Client
 	log     *slog.Logger
 
@@ -91,7 +92,7 @@ func newHook(w Webhook, log *slog.Logger) (*hook, error) {
 	if w.Workers < 0 || w.Workers > maxWorkers {
 		return nil, fmt.Errorf("%d workers: want 1 to %d", w.Workers, maxWorkers)
 	}
-	h := &hook{Webhook: w, workers: w.Workers, log: log.With("webhook", w.Name)}
+	h := &hook{Webhook: w, workers: w.Workers, first: firstBackoff, log: log.With("webhook", w.Name)}
 	if h.workers == 0 {
 		h.workers = defaultWorkers
 	}
@@ -185,7 +186,7 @@ func (h *hook) deliver(ctx context.Context, data []byte) error {
 			h.log.Error("an event is dropped, the receiver does not take it", "event", e.ID, "kind", e.Kind, "tries", try+1, "error", err)
 			return nil
 		}
-		wait := backoff(try, no)
+		wait := backoff(h.first, try, no)
 		h.log.Warn("an event was not taken", "event", e.ID, "kind", e.Kind, "try", try+1, "again_in", wait.Round(time.Millisecond), "error", err)
 		if err := h.sleep(ctx, wait); err != nil {
 			return err
@@ -207,10 +208,10 @@ func (h *hook) sleep(ctx context.Context, wait time.Duration) error {
 }
 
 // backoff is the wait after the try of this number, counted from 0.
-func backoff(try int, no *refusal) time.Duration {
+func backoff(first time.Duration, try int, no *refusal) time.Duration {
 	most := maxBackoff
 	if try < 16 {
-		most = min(most, firstBackoff<<try)
+		most = min(most, first<<try)
 	}
 	wait := rand.N(most) + 1
 	if no != nil {

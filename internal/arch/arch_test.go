@@ -38,8 +38,8 @@ var arrows = []struct {
 	{"basestation/fleet", []string{"basestation/store", "protocol/attach", "protocol/identity"}},
 	{"basestation/relay", []string{"protocol/attach"}},
 	{"basestation/registry", []string{"basestation/store", "protocol/identity", "protocol/attach"}},
-	{"basestation/push", []string{"basestation/store"}},
-	{"basestation/admin", []string{"basestation/registry", "basestation/store", "protocol/api", "protocol/identity"}},
+	{"basestation/push", []string{"basestation/store", "basestation/memstore"}}, // memstore is for tests
+	{"basestation/admin", []string{"basestation/memstore", "basestation/registry", "basestation/store", "protocol/api", "protocol/identity"}},
 	{"basestation/config", nil},
 	{"basestation", []string{"basestation/store", "basestation/fleet", "basestation/relay", "basestation/registry", "basestation/push", "protocol/attach", "protocol/identity"}},
 	{"tunnel", nil},
