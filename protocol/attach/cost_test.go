@@ -32,7 +32,7 @@ func heldNode(b *testing.B, count int) *Node {
 		e.toNode[0], e.toNode[1], e.toNode[2] = byte(i), byte(i>>8), byte(i>>16)
 		e.fingerprint = identity.Fingerprint(e.toNode)
 		e.setAddress(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 40000))
-		n.devices[e.fingerprint] = slot
+		n.devices[shortOf(e.fingerprint)] = slot
 	}
 	return n
 }
@@ -98,7 +98,7 @@ func BenchmarkAttach(b *testing.B) {
 				fresh.Receive(0, p)
 			}
 		}
-		if slot, ok := n.devices[k.Fingerprint()]; ok {
+		if slot, ok := n.devices[shortOf(k.Fingerprint())]; ok {
 			n.drop(slot, CloseLeaving)
 		} else {
 			b.Fatal("not attached")

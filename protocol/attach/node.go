@@ -126,12 +126,12 @@ type Node struct {
 	slotEnd time.Duration // of our own cookies
 
 	slab    slab
-	devices map[identity.Fingerprint]uint32 // attached ones, by slot
-	pending map[uint32]*pending             // entries that are neither attached nor client
-	clients map[uint32]netip.Prefix         // where it was when it asked
-	hellos  map[helloKey]uint32             // to answer a repeated HELLO with the same WELCOME
-	sources map[netip.Prefix]int            // pending, by source
-	asking  map[netip.Prefix]int            // clients, by source
+	devices map[shortID]uint32      // slots of the attached ones
+	pending map[uint32]*pending     // entries that are neither attached nor client
+	clients map[uint32]netip.Prefix // where it was when it asked
+	hellos  map[helloKey]uint32     // to answer a repeated HELLO with the same WELCOME
+	sources map[netip.Prefix]int    // pending, by source
+	asking  map[netip.Prefix]int    // clients, by source
 	streams map[netip.AddrPort]*stream
 	senders map[uint32]*sender // of peers that have control messages waiting
 	swept   int                // next slot to look at
@@ -181,7 +181,7 @@ func NewNode(c NodeConfig) (*Node, error) {
 	}
 	n := &Node{
 		c: c, static: noise.DHKey{Private: c.PrivateKey[:], Public: public[:]}, cookies: c.Cookies,
-		devices: map[identity.Fingerprint]uint32{}, pending: map[uint32]*pending{}, clients: map[uint32]netip.Prefix{},
+		devices: map[shortID]uint32{}, pending: map[uint32]*pending{}, clients: map[uint32]netip.Prefix{},
 		hellos: map[helloKey]uint32{}, sources: map[netip.Prefix]int{}, asking: map[netip.Prefix]int{}, streams: map[netip.AddrPort]*stream{},
 		senders:   map[uint32]*sender{},
 		strangers: newLimit(cmp.Or(c.StrangersPerSecond, strangersPerSecond)), greetings: newLimit(cmp.Or(c.GreetingsPerSecond, greetingsPerSecond)),
@@ -210,15 +210,6 @@ func (o *oneSecret) Read(b []byte) (int, error) { return copy(b, o.Secret[:]), n
 
 // Devices returns how many devices are attached.
 func (n *Node) Devices() int { return len(n.devices) }
-
-// Device returns the attached device with a fingerprint.
-func (n *Node) Device(f identity.Fingerprint) (Peer, bool) {
-	slot, ok := n.devices[f]
-	if !ok {
-		return Peer{}, false
-	}
-	return n.peer(slot), true
-}
 
 // Peers calls yield with each attached device until it returns false.
 func (n *Node) Peers(yield func(Peer) bool) {
@@ -336,8 +327,8 @@ func (n *Node) push(now time.Duration, slot uint32, s *sender) (lost bool) {
 func (n *Node) drop(slot uint32, reason CloseReason) {
 	e := n.slab.at(slot)
 	peer, attached := n.peer(slot), e.state == entryAttached
-	if attached && n.devices[e.fingerprint] == slot {
-		delete(n.devices, e.fingerprint)
+	if attached && n.devices[shortOf(e.fingerprint)] == slot {
+		delete(n.devices, shortOf(e.fingerprint))
 	}
 	n.settle(slot)
 	n.forgetClient(slot)

@@ -195,7 +195,7 @@ func (n *Node) Answer(now time.Duration, index uint64, code Code) error {
 		n.refuse(now, slot, Refused{Code: code})
 		return nil
 	}
-	first, taken := n.devices[e.fingerprint]
+	first, taken := n.devices[shortOf(e.fingerprint)]
 	if !taken {
 		n.attach(now, slot)
 		return nil
@@ -218,7 +218,7 @@ func (n *Node) attach(now time.Duration, slot uint32) {
 	e := n.slab.at(slot)
 	e.state, e.since = entryAttached, seconds(now)
 	n.settle(slot)
-	n.devices[e.fingerprint] = slot
+	n.devices[shortOf(e.fingerprint)] = slot
 	t := resetToken(n.c.ResetKey, indexOf(slot, e.salt))
 	a := Attached{Token: t[:], Observed: observedAddress(e.addrPort())}
 	if n.c.Unix != nil {
@@ -251,7 +251,7 @@ func (n *Node) tickProbe(now time.Duration, slot uint32, p *pending) {
 		if first != nil {
 			n.drop(uint32(p.probe.first>>saltBits), CloseReplaced)
 		}
-		if current, taken := n.devices[n.slab.at(slot).fingerprint]; taken {
+		if current, taken := n.devices[shortOf(n.slab.at(slot).fingerprint)]; taken {
 			// A third one was faster: it is asked in its turn.
 			p.probe = &probe{first: indexOf(current, n.slab.at(current).salt), began: now}
 			return
