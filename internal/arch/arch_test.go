@@ -37,11 +37,11 @@ var arrows = []struct {
 	{"basestation/natsstore", []string{"basestation/store", "basestation/store/storetest"}},
 	{"basestation/fleet", []string{"basestation/store", "protocol/attach", "protocol/identity"}},
 	{"basestation/relay", []string{"protocol/attach"}},
-	{"basestation/registry", []string{"basestation/store", "protocol/identity", "protocol/attach"}},
-	{"basestation/push", []string{"basestation/store", "basestation/memstore"}}, // memstore is for tests
+	{"basestation/registry", []string{"basestation/store", "basestation/memstore", "protocol/identity", "protocol/attach"}}, // memstore: tests
+	{"basestation/push", []string{"basestation/store", "basestation/memstore"}},                                             // memstore is for tests
 	{"basestation/admin", []string{"basestation/memstore", "basestation/registry", "basestation/store", "protocol/api", "protocol/identity"}},
 	{"basestation/config", nil},
-	{"basestation", []string{"basestation/store", "basestation/fleet", "basestation/relay", "basestation/registry", "basestation/push", "protocol/attach", "protocol/identity"}},
+	{"basestation", []string{"basestation/store", "basestation/memstore", "basestation/fleet", "basestation/relay", "basestation/registry", "basestation/push", "protocol/attach", "protocol/identity"}}, // memstore: tests
 	{"tunnel", nil},
 	{"hal", nil},
 	{"hal/*", []string{"hal", "hal/haltest"}}, // the suite is for the drivers' tests
