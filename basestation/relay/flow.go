@@ -38,7 +38,7 @@ type mover interface {
 
 func newFlow(t *tunnel, s side) *flow {
 	f := &flow{tunnel: t, side: s, from: t.legs[s], to: t.legs[s.other()]}
-	f.mover = newMover(f)
+	f.mover = t.relay.mover(f)
 	return f
 }
 

@@ -3,13 +3,12 @@ package relay
 import (
 	"container/list"
 	"crypto/sha256"
-	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"time"
 
 	"github.com/keyholed/keyhole/internal/congestion"
+	"github.com/keyholed/keyhole/protocol/attach"
 )
 
 // A leg is one connection until it is part of a tunnel.
@@ -19,17 +18,6 @@ type leg struct {
 	counted bool          // as unjoined, in Relay.sources; guarded by Relay.mu
 	silent  *list.Element // in Relay.silent until its preface is read
 }
-
-// prefaceVersion is the first byte of the preface that Serve reads:
-//
-//	0  1  1, the version
-//	1  32 ticket
-//
-// It is read byte-exact: what comes after it is the peer's.
-const (
-	prefaceVersion = 1
-	prefaceBytes   = 1 + 32
-)
 
 // Serve takes a connection whose first byte said that it is a leg, and reads
 // the rest of its preface. It returns when that is done, within seconds; the
@@ -53,16 +41,13 @@ func (r *Relay) Serve(conn *net.TCPConn) {
 	r.claim(l, ticket)
 }
 
-// readPreface reads exactly the preface, within limit.
-func readPreface(conn net.Conn, limit time.Duration) (t Ticket, err error) {
+// readPreface reads the rest of the preface (package attach draws it) within
+// limit, and not a byte more: what follows is the peer's.
+func readPreface(conn net.Conn, limit time.Duration) (t attach.Ticket, err error) {
 	if err := conn.SetReadDeadline(time.Now().Add(limit)); err != nil {
 		return t, err
 	}
-	var b [prefaceBytes]byte
-	if _, err := io.ReadFull(conn, b[:]); err != nil {
-		return t, err
-	}
-	if t, err = parsePreface(b[:]); err != nil {
+	if t, err = attach.ReadPreface(conn, attach.StreamRelay); err != nil {
 		return t, err
 	}
 	return t, conn.SetReadDeadline(time.Time{})
@@ -132,8 +117,8 @@ func (r *Relay) leaveLocked(l *leg) {
 }
 
 // claim uses a ticket up: the leg waits, or it completes a tunnel.
-func (r *Relay) claim(l *leg, ticket Ticket) {
-	first, ended := r.claimLocked(l, sha256.Sum256(ticket[:]))
+func (r *Relay) claim(l *leg, ticket attach.Ticket) {
+	first, ended := r.claimLocked(l, hashOf(ticket))
 	if ended != nil {
 		r.report(ended)
 	}
@@ -184,14 +169,3 @@ func tune(conn *net.TCPConn) {
 	_ = conn.SetNoDelay(true)
 	congestion.PreferBBR(conn)
 }
-
-// parsePreface reads the bytes of a preface, all of them.
-func parsePreface(b []byte) (t Ticket, err error) {
-	if len(b) != prefaceBytes || b[0] != prefaceVersion {
-		return t, errPreface
-	}
-	copy(t[:], b[1:])
-	return t, nil
-}
-
-var errPreface = errors.New("not the preface of a leg")

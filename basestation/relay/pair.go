@@ -1,9 +1,10 @@
 package relay
 
 import (
-	"crypto/rand"
 	"crypto/sha256"
 	"time"
+
+	"github.com/keyholed/keyhole/protocol/attach"
 )
 
 // A side of a tunnel.
@@ -15,9 +16,6 @@ const (
 )
 
 func (s side) other() side { return 1 - s }
-
-// A Ticket lets one connection of one side in, once.
-type Ticket = [32]byte
 
 // A pair is two tickets, and the first leg while it waits for the second. It
 // ends when it is joined, when its time is over or with the Relay.
@@ -45,24 +43,25 @@ type claim struct {
 	side side
 }
 
+func hashOf(t attach.Ticket) [sha256.Size]byte { return sha256.Sum256(t[:]) }
+
 // Pair makes the tickets of one tunnel, good for ttl and once each. First, if
 // not nil, is called once when the client's leg has come and waits: then the
 // device is to be told. It is called on the goroutine of Serve.
 //
 // The errors are ErrClosed, also while draining, ErrBusy and ErrQuota.
-func (r *Relay) Pair(who Who, ttl time.Duration, first func()) (forClient, forDevice Ticket, err error) {
-	rand.Read(forClient[:])
-	rand.Read(forDevice[:])
+func (r *Relay) Pair(who Who, ttl time.Duration, first func()) (forClient, forDevice attach.Ticket, err error) {
+	forClient, forDevice = attach.NewTicket(), attach.NewTicket()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.mayLocked(who); err != nil {
 		r.counter.refused.Add(1)
-		return Ticket{}, Ticket{}, err
+		return attach.Ticket{}, attach.Ticket{}, err
 	}
 	r.next++
 	p := &pair{id: r.next, who: who, first: first, until: r.now() + ttl}
-	for s, t := range []Ticket{client: forClient, device: forDevice} {
-		p.hashes[s] = sha256.Sum256(t[:])
+	for s, t := range []attach.Ticket{client: forClient, device: forDevice} {
+		p.hashes[s] = hashOf(t)
 		r.tickets[p.hashes[s]] = claim{p, side(s)}
 	}
 	r.pairs[p.id] = p

@@ -43,7 +43,8 @@ type Relay struct {
 	limits  Limits
 	log     *slog.Logger
 	times   times
-	born    time.Time // what monotonic times below count from
+	mover   func(*flow) mover // newMover, but for tests
+	born    time.Time         // what monotonic times below count from
 	counter counters
 	work    sync.WaitGroup // Serve and both flows of each tunnel
 
@@ -65,7 +66,7 @@ type Relay struct {
 // New returns a Relay.
 func New(c Config) *Relay {
 	r := &Relay{
-		config: c, limits: c.Limits.withDefaults(), log: c.Log, times: patience, born: time.Now(),
+		config: c, limits: c.Limits.withDefaults(), log: c.Log, times: patience, mover: newMover, born: time.Now(),
 		tickets: map[[sha256.Size]byte]claim{}, pairs: map[uint64]*pair{}, perOwner: map[string]int{},
 		tunnels: map[uint64]*tunnel{}, accounts: accounts{by: map[accountKey]*account{}}, sources: map[netip.Prefix]int{},
 	}
@@ -79,10 +80,14 @@ func New(c Config) *Relay {
 func (r *Relay) now() time.Duration { return time.Since(r.born) }
 
 func (r *Relay) quota(w Who) (device, vendor Quota) {
+	device, vendor = r.limits.PerDevice, r.limits.PerVendor
 	if r.config.Quota != nil {
-		return r.config.Quota(w)
+		device, vendor = r.config.Quota(w)
 	}
-	return r.limits.PerDevice, r.limits.PerVendor
+	if w.Vendor == "" {
+		vendor = Quota{} // nobody's account
+	}
+	return device, vendor
 }
 
 // Drain makes no more pairs, and waits until those that are made and the live

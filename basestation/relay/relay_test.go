@@ -47,8 +47,8 @@ func TestTwoLegsAreOneTunnel(t *testing.T) {
 func TestBytesBehindThePrefaceBelongToThePeer(t *testing.T) {
 	w := newWorld(t, Config{})
 	ct, dt := w.pair(camera)
-	client := w.send(append(append([]byte{prefaceVersion}, ct[:]...), "first bytes of the client"...))
-	device := w.send(append(append([]byte{prefaceVersion}, dt[:]...), "first bytes of the device"...))
+	client := w.send(append(preface(ct), "first bytes of the client"...))
+	device := w.send(append(preface(dt), "first bytes of the device"...))
 	if err := passes(io.Discard, device, "first bytes of the client"); err != nil {
 		t.Error(err)
 	}
@@ -102,7 +102,7 @@ func TestFirstLegIsTold(t *testing.T) {
 
 	ct, dt, _ = w.Pair(camera, time.Minute, func() { told <- "told for the device's leg" })
 	device := w.dial(dt)
-	w.eventually("device waits", func(c Counters) bool { return c.Unjoined == 1 })
+	w.waits(1)
 	w.carries(w.dial(ct), device)
 	if len(told) > 0 {
 		t.Error(<-told)

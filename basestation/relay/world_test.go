@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/keyholed/keyhole/protocol/attach"
 )
 
 // A world is a Relay with a listener in front of it, as the basestation has.
@@ -61,7 +63,7 @@ func newWorld(t *testing.T, c Config, patient ...func(*times)) *world {
 
 var camera = Who{Device: "camera", Vendor: "acme"}
 
-func (w *world) pair(who Who) (client, device Ticket) {
+func (w *world) pair(who Who) (client, device attach.Ticket) {
 	w.t.Helper()
 	c, d, err := w.Pair(who, time.Minute, nil)
 	if err != nil {
@@ -70,10 +72,13 @@ func (w *world) pair(who Who) (client, device Ticket) {
 	return c, d
 }
 
+// preface is what is sent after the first byte.
+func preface(t attach.Ticket) []byte { return attach.AppendRelayPreface(nil, t)[1:] }
+
 // dial opens a leg and sends what a ticket's bearer sends after the first byte.
-func (w *world) dial(t Ticket) *net.TCPConn {
+func (w *world) dial(t attach.Ticket) *net.TCPConn {
 	w.t.Helper()
-	return w.send(append([]byte{prefaceVersion}, t[:]...))
+	return w.send(preface(t))
 }
 
 func (w *world) send(preface []byte) *net.TCPConn {
@@ -157,4 +162,20 @@ func (w *world) eventually(what string, is func(Counters) bool) {
 			w.t.Fatalf("%s: %+v", what, w.Counters())
 		}
 	}
+}
+
+// waits waits until so many first legs wait for their second.
+func (w *world) waits(n int) {
+	w.t.Helper()
+	w.eventually("first legs wait", func(Counters) bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		got := 0
+		for _, p := range w.pairs {
+			if p.waiting != nil {
+				got++
+			}
+		}
+		return got == n
+	})
 }

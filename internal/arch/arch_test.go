@@ -36,7 +36,7 @@ var arrows = []struct {
 	{"basestation/memstore", []string{"basestation/store", "basestation/store/storetest"}},
 	{"basestation/natsstore", []string{"basestation/store", "basestation/store/storetest"}},
 	{"basestation/fleet", []string{"basestation/store", "protocol/attach", "protocol/identity"}},
-	{"basestation/relay", []string{"protocol/attach"}},
+	{"basestation/relay", []string{"protocol/attach", "protocol/identity"}},
 	{"basestation/registry", []string{"basestation/store", "basestation/memstore", "protocol/identity", "protocol/attach"}}, // memstore: tests
 	{"basestation/push", []string{"basestation/store", "basestation/memstore"}},                                             // memstore is for tests
 	{"basestation/admin", []string{"basestation/memstore", "basestation/registry", "basestation/store", "protocol/api", "protocol/identity"}},
@@ -61,11 +61,12 @@ var arrows = []struct {
 
 // onlyIn narrows an arrow to the one file that needs it.
 var onlyIn = map[string]string{
-	"cmd/keyhole -> daemon":               "demo",
-	"cmd/keyhole -> daemon/config":        "demo",
-	"cmd/keyhole -> hal/sim":              "demo",
-	"cmd/keyhole -> basestation":          "demo",
-	"cmd/keyhole -> basestation/memstore": "demo",
+	"cmd/keyhole -> daemon":                  "demo",
+	"cmd/keyhole -> daemon/config":           "demo",
+	"cmd/keyhole -> hal/sim":                 "demo",
+	"cmd/keyhole -> basestation":             "demo",
+	"cmd/keyhole -> basestation/memstore":    "demo",
+	"basestation/relay -> protocol/identity": "sealed", // a test that searches what is relayed
 }
 
 // doors names the one room that may import a library outside of tests; two, where
