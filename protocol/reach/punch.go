@@ -43,7 +43,7 @@ const (
 // heard of us a round trip later has opened its own. The third is for a peer that
 // is told over a satellite: the packet that opens a symmetric router must come
 // after the other side's first one.
-var askedAfter = [maxAsked]time.Duration{0, 300 * time.Millisecond, 1500 * time.Millisecond}
+var askedAfter = [maxAsked]time.Duration{0, 300 * time.Millisecond, time.Second}
 
 // A Puncher opens ways for UDP through the routers on both sides. One serves any
 // number of introductions on one socket. Its methods may be called by several
