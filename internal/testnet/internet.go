@@ -54,7 +54,18 @@ func (n *Internet) plug(t testing.TB, h *Namespace, address string) {
 	n.sw.batch(t,
 		"link add "+port+" type veth peer name wan netns "+h.Name,
 		"link set dev "+port+" master net0 up")
-	h.batch(t, "link set dev wan up", "addr add "+address+"/24 brd + dev wan")
+	h.wan(t, address)
+}
+
+// wan brings up the interface of that name. Its hardware address goes with the
+// address, so that neighbours find whoever has it next.
+func (n *Namespace) wan(t testing.TB, address string) {
+	t.Helper()
+	last := netip.MustParseAddr(address).As4()[3]
+	n.batch(t,
+		fmt.Sprintf("link set dev wan address 02:00:c6:33:64:%02x", last),
+		"link set dev wan up",
+		"addr add "+address+"/24 brd + dev wan")
 }
 
 // A Home is a network with private addresses behind a router.
@@ -64,10 +75,11 @@ type Home struct {
 	Outside netip.Addr // of the router
 	Inside  netip.Prefix
 
-	kind  NAT
-	udp   bool // false: dropped whatever the kind says
-	loss  int  // per cent
-	ports int
+	kind   NAT
+	udp    bool   // false: dropped whatever the kind says
+	loss   int    // per cent
+	ports  int    // used on the lan so far
+	unplug func() // ends the long cable; nil: a short one
 }
 
 // Home adds a home behind a router of a kind, in a network of its own:
