@@ -76,6 +76,14 @@ func (s *sender) tick(now time.Duration, send func(frame []byte)) (next time.Dur
 	return next, false
 }
 
+// again makes what waits due at once; it counts as no try.
+func (s *sender) again(now time.Duration) {
+	for i := range s.queue {
+		w := &s.queue[i]
+		w.due, w.tries = now, max(w.tries-1, 0)
+	}
+}
+
 // acknowledged drops what has arrived and reports whether the queue is empty.
 func (s *sender) acknowledged(a ack) bool {
 	kept := s.queue[:0]

@@ -122,24 +122,25 @@ type Link struct {
 	replaces bool
 
 	// The attempt under way; stage StateAttached means none.
-	stage       State
-	due         time.Duration
-	tries       int
-	retries     int
-	backoff     backoff
-	controller  int // in Basestations
-	remembered  bool
-	nonce       uint64      // of LOCATE; its last byte is the controller's place in Basestations
-	probe       uint64      // of Probe; 0: none
-	certificate Certificate // of the node
-	node        netip.AddrPort
-	cookie      cookie
-	known       Known
-	index       uint64
-	packet      []byte // HELLO, sent again as it is
-	handshake   *noise.HandshakeState
-	next        *session
-	lastErr     error // what was wrong with the answers so far
+	stage        State
+	due          time.Duration
+	tries        int
+	retries      int
+	backoff      backoff
+	controller   int              // in Basestations
+	basestations []netip.AddrPort // for the next attempt; nil: the same
+	remembered   bool
+	nonce        uint64      // of LOCATE; its last byte is the controller's place in Basestations
+	probe        uint64      // of Probe; 0: none
+	certificate  Certificate // of the node
+	node         netip.AddrPort
+	cookie       cookie
+	known        Known
+	index        uint64
+	packet       []byte // HELLO, sent again as it is
+	handshake    *noise.HandshakeState
+	next         *session
+	lastErr      error // what was wrong with the answers so far
 
 	asked   time.Duration // when the oldest packet was sent that should have been answered
 	waiting bool          // there is one
@@ -278,8 +279,29 @@ func (l *Link) NetworkChanged(now time.Duration) {
 	case StateLocating, StateGreeting:
 		l.tries, l.due = 0, now
 	}
-	if l.live != nil && l.stage != StateClosed {
-		l.ping(now, 0)
+	l.Check(now)
+}
+
+// Again sends at once, once more, what waits for an answer: for a way that has just
+// opened.
+func (l *Link) Again(now time.Duration) {
+	if !l.waiting || l.stage == StateClosed {
+		return
+	}
+	switch l.stage {
+	case StateLocating, StateGreeting:
+		l.tries = max(l.tries-1, 0)
+		l.tickAttempt(now)
+	case StateAttaching:
+		l.next.sender.again(now)
+		l.pushControl(now, l.next)
+	}
+	if s := l.live; s != nil {
+		s.sender.again(now)
+		l.pushControl(now, s)
+		if s.tries > 0 {
+			l.ping(now, s.tries-1)
+		}
 	}
 }
 
@@ -300,9 +322,24 @@ func (l *Link) SetBasestations(controllers []netip.AddrPort) {
 	if len(controllers) == 0 {
 		return
 	}
-	l.c.Basestations = append([]netip.AddrPort(nil), controllers[:min(len(controllers), maxBasestations)]...)
-	l.controller = 0
-	l.nonce = 0 // what is asked now was numbered by the old list
+	l.basestations = append([]netip.AddrPort(nil), controllers[:min(len(controllers), maxBasestations)]...)
+}
+
+// Check asks the node at once whether a live link is one.
+func (l *Link) Check(now time.Duration) {
+	if l.live != nil && l.stage != StateClosed {
+		l.ping(now, 0)
+	}
+}
+
+// Peer returns where packets under a key go: the node, once there is a key.
+func (l *Link) Peer() (node netip.AddrPort, ok bool) {
+	for _, s := range []*session{l.live, l.next} {
+		if s != nil {
+			return s.node, true
+		}
+	}
+	return node, false
 }
 
 // Node returns the certificate of the node to which the link is attached.

@@ -50,6 +50,9 @@ func (l *Link) again(now time.Duration, limit int) bool {
 // begin starts an attempt: with the remembered node if there is one.
 func (l *Link) begin(now time.Duration) {
 	l.next, l.retries, l.remembered = nil, 0, false
+	if l.basestations != nil {
+		l.c.Basestations, l.basestations, l.controller = l.basestations, nil, 0
+	}
 	var c cookie
 	if len(l.known.Cookie) == cookieSize {
 		if certificate, err := checkCertificate(l.roots, l.known.Certificate); err == nil {
@@ -89,7 +92,7 @@ func (l *Link) receiveLocated(now time.Duration, packet []byte) bool {
 		l.probe = 0
 		return true
 	}
-	if err != nil || l.stage != StateLocating || l.nonce == 0 || p.nonce&^0xff != l.nonce {
+	if err != nil || l.stage != StateLocating || p.nonce&^0xff != l.nonce {
 		return false
 	}
 	certificate, err := checkCertificate(l.roots, p.certificate)

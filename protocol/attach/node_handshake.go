@@ -137,8 +137,8 @@ func (n *Node) Tick(now time.Duration) {
 		}
 	}
 	for slot := range n.clients {
-		if now > time.Duration(n.slab.at(slot).heard)*time.Second+clientTime {
-			n.drop(slot, CloseSilent)
+		if e := n.slab.at(slot); now > time.Duration(e.heard)*time.Second+clientTime {
+			n.drop(slot, n.silent(e))
 		}
 	}
 	n.sweep(now)
@@ -166,8 +166,8 @@ func (n *Node) sweep(now time.Duration) {
 			e.pongAt = 0
 			n.transmit(e, e.pong.append(n.frame[:0], framePong))
 		}
-		if seconds(now)-e.heard > 2*uint32(e.interval)+silenceGrace {
-			n.drop(slot, CloseSilent)
+		if seconds(now) > e.heard+2*uint32(e.interval)+silenceGrace {
+			n.drop(slot, n.silent(e))
 		}
 	}
 }

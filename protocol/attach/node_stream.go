@@ -28,8 +28,13 @@ func (n *Node) Opened(stream netip.AddrPort, remote netip.Addr) {
 
 func newStream(remote netip.Addr) *stream { return &stream{remote: remote.Unmap()} }
 
-// Lost tells that a stream has ended: whoever is still there is gone at once, with
-// CloseLost. A peer that has moved to UDP meanwhile stays.
+// lostGrace is how long a peer whose stream has ended may take to come back by
+// another way, with the same keys, before it counts as gone: a device whose
+// network changes needs a second or two, and nobody is to be told that it left.
+const lostGrace = 5 * time.Second
+
+// Lost tells that a stream has ended. Whoever is still there is gone with CloseLost
+// unless it is heard from elsewhere within 5 seconds.
 func (n *Node) Lost(now time.Duration, stream netip.AddrPort) {
 	s := n.streams[stream]
 	if s == nil {
@@ -37,10 +42,29 @@ func (n *Node) Lost(now time.Duration, stream netip.AddrPort) {
 	}
 	delete(n.streams, stream)
 	for _, slot := range s.peers {
-		if n.slab.at(slot).state != entryFree {
-			n.drop(slot, CloseLost)
+		switch e := n.slab.at(slot); e.state {
+		case entryAttached, entryClient:
+			// Silent for so long already that the sweep finds it after the grace.
+			e.interval = 0
+			e.heard = seconds(now + lostGrace) // may be in the future, until then
+			if e.state == entryAttached {
+				e.heard -= min(e.heard, silenceGrace)
+			} else {
+				e.heard -= min(e.heard, seconds(clientTime))
+			}
+		case entryFree:
+		default:
+			n.drop(slot, CloseSilent)
 		}
 	}
+}
+
+// silent is the reason of a peer that is heard no more.
+func (n *Node) silent(e *entry) CloseReason {
+	if at := e.addrPort(); IsStream(at) && n.streams[at] == nil {
+		return CloseLost
+	}
+	return CloseSilent
 }
 
 // Streams returns how many streams are open.

@@ -24,6 +24,13 @@ const (
 	kindRetry    = 0x28
 )
 
+// Opens reports whether a packet to a basestation is one before there are keys:
+// the same one may be sent by several ways, and the first answer counts. Of other
+// packets a node takes only the first copy, and answers by the way of that one.
+func Opens(packet []byte) bool {
+	return len(packet) > 0 && (packet[0] == kindLocate || packet[0] == kindHello)
+}
+
 // Sizes in bytes. Numbers on the wire are big endian.
 const (
 	// MaxPacket is the largest datagram of this protocol: what QUIC asks of

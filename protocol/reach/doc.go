@@ -2,6 +2,7 @@
 // a link to a node of the basestation that is kept over UDP or TCP, and the ways
 // to the other side that an introduction opens.
 //
+//	[Link]       kept to a node, over UDP or in TCP
 //	[Puncher]    UDP through both routers, on the socket that QUIC uses
 //	[MeetTCP]    TCP through both routers, by simultaneous open
 //	[RelayLeg]   TCP to the basestation, which joins it to the other side's leg
