@@ -18,10 +18,10 @@ type Operation struct {
 	Action  string // what the access list is asked for; "" when no permission is needed
 	Query   []Parameter
 	Words   []Parameter // of the query string, too, but text
-	Request any    // zero value of the body type; nil: no body
-	Answer  any    // zero value of the body type; nil: no body
-	Stream  string // media type when the answer is a stream and Answer the type of one item
-	Refuses []Code // beyond the ones every operation may answer
+	Request any         // zero value of the body type; nil: no body
+	Answer  any         // zero value of the body type; nil: no body
+	Stream  string      // media type when the answer is a stream and Answer the type of one item
+	Refuses []Code      // beyond the ones every operation may answer
 }
 
 // A Parameter of the query string: a whole number, or text in Words.
