@@ -138,6 +138,12 @@ func (l *Link) acknowledged(now time.Duration, s *session, a ack) {
 }
 
 func (l *Link) receiveControl(now time.Duration, s *session, c control) {
+	if s == l.next && c.kind >= firstOwned {
+		if l.c.Introduce == nil {
+			return // it has overtaken ATTACHED: not taken, so it comes again
+		}
+		l.attached(now, Attached{}) // it has overtaken the word that our question arrived
+	}
 	fresh, acknowledge := s.receiver.take(c.number)
 	if acknowledge {
 		l.transmit(now, s, s.receiver.ack().append(nil))

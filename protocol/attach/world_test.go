@@ -45,6 +45,7 @@ type world struct {
 
 	toNode, fromNode map[netip.AddrPort]int // bytes by the address outside
 	captured         []flyer                // everything that was handed to the network
+	later            []func()               // what a callback of a link wants done when it is over
 }
 
 // A simLink is a link behind a NAT.
@@ -232,6 +233,10 @@ func (w *world) deliver(f flyer) {
 		}
 		s.used = w.now
 		s.Receive(w.now, f.packet)
+		for _, do := range w.later {
+			do()
+		}
+		w.later = nil
 		s.wake = s.Tick(w.now)
 	}
 }
