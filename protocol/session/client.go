@@ -172,3 +172,11 @@ func connectRequest(ctx context.Context, service string) *http.Request {
 	}
 	return r.WithContext(ctx)
 }
+
+// Busy tells whether requests or tunnels are on the standing session itself; tunnels
+// that have a connection of their own do not count. Over QUIC, where nothing
+// counts them, it is always true.
+func (c *Client) Busy() bool {
+	h, ok := c.standing.(*http2Carrier)
+	return !ok || h.busy()
+}

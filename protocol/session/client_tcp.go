@@ -293,3 +293,9 @@ func (h *http2Carrier) close() {
 		_ = cc.Close()
 	}
 }
+
+func (h *http2Carrier) busy() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.ContainsFunc(h.conns, func(cc *http.ClientConn) bool { return cc.InFlight() > 0 })
+}

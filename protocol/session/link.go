@@ -18,11 +18,9 @@ type link struct {
 	records records
 	ended   bool // TCP has ended, which anybody on the wire can bring about
 
-	gone func() // called once, when the link has closed; nil, or set before its first use
-
 	mu     sync.Mutex
 	over   bool
-	closed func() // the same, but another one at each stage of a connection
+	closed func() // called once, when the link has closed
 }
 
 // readyLink is a link whose system can tell when there is something to read.
@@ -83,9 +81,6 @@ func (l *link) Close() error {
 	}
 	if closed != nil {
 		closed()
-	}
-	if l.gone != nil {
-		l.gone()
 	}
 	return err
 }

@@ -47,7 +47,6 @@ type Server struct {
 	door     *door
 	register *register
 	tickets  *tickets
-	expected proven
 
 	tcp         *tls.Config
 	quic        *tls.Config
