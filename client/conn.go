@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
 
 	"github.com/keyholed/keyhole/protocol/api"
 	"github.com/keyholed/keyhole/protocol/identity"
@@ -27,7 +28,10 @@ type Conn struct {
 	device Device
 	trust  Trust
 	log    *slog.Logger
-	beside besides
+
+	stands  winner // what the session stands on
+	beside  besides
+	closing sync.Once
 }
 
 // Device is what is known of the device: its entry in the address book, or just

@@ -3,10 +3,8 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/keyholed/keyhole/protocol/identity"
@@ -30,6 +28,8 @@ type DialOptions struct {
 	RelayOnly bool
 	// Log; nil is silence.
 	Log *slog.Logger
+
+	directOnly bool // nothing relayed: what a Line that is relayed looks for
 }
 
 // Trust says why a device's key is believed to be the right one.
@@ -51,8 +51,9 @@ func (t Trust) String() string {
 // address book must have the key that is pinned there; a whole id is a pin too.
 // A bare address that the book does not know is trusted as found: see Conn.Trust.
 //
-// The remembered addresses are tried and the local network is asked at the same
-// time. The error is a *NotFoundError, an *AmbiguousError or an
+// The remembered addresses are tried, the local network is asked, and, when the
+// device is not there at once, so is its basestation: it introduces the two, and
+// relays what cannot go directly. The error is a *NotFoundError, an *AmbiguousError or an
 // *UnreachableError.
 func (h *Home) Dial(ctx context.Context, target string, o DialOptions) (*Conn, error) {
 	call, err := h.plan(target)
@@ -119,28 +120,31 @@ func strange(t Target) call {
 }
 
 func (h *Home) dial(ctx context.Context, c call, o DialOptions) (*Conn, error) {
-	config := session.DialConfig{Key: h.key, Pin: c.pin, Paths: o.Paths, Resumption: h.resumption, WarmConns: -1, Log: o.Log}
-	if o.Tunnels {
-		config.WarmConns = 0
-	}
-	s, err := race(ctx, c, o.findTime(), config)
+	w, err := h.race(ctx, c, o)
 	if err != nil {
 		return nil, &UnreachableError{Device: c.device.String(), Err: err}
 	}
-	conn := &Conn{Client: s, home: h, trust: c.trust, log: o.log()}
-	d, known := h.byFingerprint(s.Peer())
+	return h.connOf(w, c.trust, o), nil
+}
+
+// connOf is what a session becomes whose device has proven a key that may be trusted so.
+func (h *Home) connOf(w winner, trust Trust, o DialOptions) *Conn {
+	conn := &Conn{Client: w.Client, home: h, trust: trust, log: o.log(), stands: w}
+	d, known := h.byFingerprint(w.Peer())
 	if known {
 		conn.device, conn.trust = d, TrustPinned
 	} else {
-		conn.device = Device{ID: s.Peer().ID(), Fingerprint: s.Peer(), Addresses: []string{s.RemoteAddr().String()}}
+		conn.device = Device{ID: w.Peer().ID(), Fingerprint: w.Peer(), Addresses: []string{w.RemoteAddr().String()}}
 	}
-	if err := h.reached(s.Peer(), s.RemoteAddr().String()); err != nil {
-		conn.log.Warn("address not remembered", "error", err)
+	if w.Via() == session.ViaDirect { // else it is an address of a router, or of a relay
+		if err := h.reached(w.Peer(), w.RemoteAddr().String()); err != nil {
+			conn.log.Warn("address not remembered", "error", err)
+		}
 	}
 	if known {
 		conn.refresh()
 	}
-	return conn, nil
+	return conn
 }
 
 func (o DialOptions) log() *slog.Logger {
@@ -157,108 +161,6 @@ func (o DialOptions) findTime() time.Duration {
 	return max(o.Find, 0)
 }
 
-const (
-	// headStart is what remembered addresses have before the network is asked:
-	// in most cases it need not be bothered.
-	headStart = 250 * time.Millisecond
-
-	// dialTime bounds everything until a session stands. A device itself waits
-	// 5 s for a handshake.
-	dialTime = 6 * time.Second
-)
-
-// race dials the known addresses and each one that is heard. The first session
-// wins; without one the error has every reason.
-func race(parent context.Context, c call, find time.Duration, config session.DialConfig) (*session.Client, error) {
-	ctx, cancel := context.WithTimeout(parent, dialTime)
-	defer cancel()
-	r := &racing{ctx: ctx, config: config, won: make(chan *session.Client), lost: make(chan struct{})}
-	if len(c.addresses) > 0 {
-		r.start(c.addresses)
-	}
-	if c.hearing != "" && find > 0 {
-		r.running.Go(func() { r.listen(c, find) })
-	}
-	over := make(chan struct{})
-	go func() {
-		r.running.Wait()
-		close(over)
-	}()
-	select {
-	case s := <-r.won:
-		cancel()
-		return s, nil
-	case <-over:
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err := parent.Err(); err != nil {
-		return nil, err
-	}
-	if len(r.errs) == 0 {
-		return nil, session.ErrNoAddress
-	}
-	return nil, errors.Join(r.errs...)
-}
-
-type racing struct {
-	ctx     context.Context
-	config  session.DialConfig
-	won     chan *session.Client
-	running sync.WaitGroup
-	lost    chan struct{} // closed when the first attempt has failed
-
-	mu   sync.Mutex
-	errs []error
-}
-
-func (r *racing) start(addresses []string) {
-	r.running.Go(func() {
-		s, err := session.Dial(r.ctx, addresses, r.config)
-		if err != nil {
-			r.failed(err)
-			return
-		}
-		select {
-		case r.won <- s:
-		case <-r.ctx.Done():
-			s.Close()
-		}
-	})
-}
-
-// listen asks the network, and dials what it hears as long as it is no address
-// that is being tried already.
-func (r *racing) listen(c call, find time.Duration) {
-	if len(c.addresses) > 0 {
-		select {
-		case <-time.After(headStart):
-		case <-r.lost:
-		case <-r.ctx.Done():
-			return
-		}
-	}
-	ctx, cancel := context.WithTimeout(r.ctx, find)
-	defer cancel()
-	heard := false
-	err := hear(ctx, c.hearing, func(address string) {
-		heard = true
-		if !slices.Contains(c.addresses, address) {
-			r.start([]string{address})
-		}
-	})
-	switch {
-	case err != nil:
-		r.failed(fmt.Errorf("mDNS: %w", err))
-	case !heard && r.ctx.Err() == nil:
-		r.failed(ErrNotAnswered)
-	}
-}
-
-func (r *racing) failed(err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.errs = append(r.errs, err); len(r.errs) == 1 {
-		close(r.lost)
-	}
+func (o DialOptions) allows(p session.Path) bool {
+	return len(o.Paths) == 0 || slices.Contains(o.Paths, p)
 }

@@ -165,8 +165,15 @@ func (l *Line) retire(ctx context.Context, conn *Conn) {
 	if _, err := conn.Hello(asking); err != nil {
 		return
 	}
-	select {
-	case <-ctx.Done():
-	case <-conn.Done():
+	look := time.NewTicker(idleLook)
+	defer look.Stop()
+	for conn.Busy() {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return
+		case <-conn.Done():
+			return
+		}
 	}
 }

@@ -55,6 +55,10 @@ func (e *UnreachableError) Unwrap() error { return e.Err }
 // ErrNotAnswered means that no device of this id was heard on the network.
 var ErrNotAnswered = errors.New("it does not answer on this network")
 
+// ErrNoBasestation means that the way through a basestation was asked for, and the
+// device has none, or has not told this client of it yet.
+var ErrNoBasestation = errors.New("no basestation is known for it: it is learnt when the device is reached directly")
+
 // problemOf turns a refused CONNECT into the device's own words.
 func problemOf(err error) error {
 	var refused *session.ConnectError

@@ -50,8 +50,11 @@ func (b *besides) end() {
 
 // Close ends the session, its tunnels on it, and what was done beside it.
 func (c *Conn) Close() {
-	c.Client.Close()
-	c.beside.end()
+	c.closing.Do(func() {
+		c.Client.Close()
+		c.beside.end()
+		c.stands.leave()
+	})
 }
 
 // refresh asks the device where it can be asked for from elsewhere, and for a

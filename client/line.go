@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyholed/keyhole/internal/netstate"
 	"github.com/keyholed/keyhole/protocol/api"
 	"github.com/keyholed/keyhole/protocol/identity"
 	"github.com/keyholed/keyhole/protocol/session"
@@ -43,9 +44,11 @@ type Line struct {
 	gone chan struct{} // closed when conn is not the one to use any more
 	err  error         // final: the device does not want us any more
 
-	doubts  chan struct{} // holds one token: somebody waits for an answer
-	retired chan struct{} // a place for each session that was replaced
-	closing sync.WaitGroup
+	doubts   chan struct{} // holds one token: somebody waits for an answer
+	retired  chan struct{} // a place for each session that was replaced
+	closing  sync.WaitGroup
+	improved chan *Conn    // a session on a better path
+	moved    chan struct{} // holds one token: the network has changed
 }
 
 // KeepUp makes a Line of a session. Changed, which may be nil, is called from
@@ -53,14 +56,15 @@ type Line struct {
 // there is one again. The Line owns conn.
 func KeepUp(conn *Conn, o DialOptions, changed func(error)) *Line {
 	d := conn.device
-	if len(d.Addresses) == 0 {
+	if len(d.Addresses) == 0 && conn.Via() == session.ViaDirect {
 		d.Addresses = []string{conn.RemoteAddr().String()}
 	}
 	if changed == nil {
 		changed = func(error) {}
 	}
 	l := &Line{home: conn.home, device: d, options: o, changed: changed, conn: conn, up: make(chan struct{}),
-		gone: make(chan struct{}), doubts: make(chan struct{}, 1), retired: make(chan struct{}, mostRetired)}
+		gone: make(chan struct{}), doubts: make(chan struct{}, 1), retired: make(chan struct{}, mostRetired),
+		improved: make(chan *Conn), moved: make(chan struct{}, 1)}
 	close(l.up)
 	return l
 }
@@ -68,21 +72,32 @@ func KeepUp(conn *Conn, o DialOptions, changed func(error)) *Line {
 // String names the device at the other end.
 func (l *Line) String() string { return "line to " + l.device.String() }
 
-// Run dials anew whenever the session is lost, and replaces it when it does not
-// answer while a new one does: see doubt. It returns nil when ctx ends, and
+// Run dials anew whenever the session is lost, replaces it when it does not answer
+// while a new one does (see doubt), and when a path is found that delivers more (see
+// improve): tunnels that are open stay where they are. It returns nil when ctx ends, and
 // an error when the device has let this client know that it is not wanted any
 // more, or another device answers in its place. Then the session is closed.
 func (l *Line) Run(ctx context.Context) error {
 	defer l.closing.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the retired sessions
+	l.closing.Go(func() { l.watchNetwork(ctx) })
+	var improving *Conn
 	for {
-		conn, _, _ := l.current()
+		conn, _, gone := l.current()
+		if conn != improving {
+			improving = conn
+			l.closing.Go(func() { l.improve(ctx, conn, gone) })
+		}
 		select {
 		case <-ctx.Done():
 			l.finish(context.Canceled)
 			conn.Close()
 			return nil
+		case next := <-l.improved:
+			l.replace(next)
+			l.closing.Go(func() { l.retire(ctx, conn) })
+			continue
 		case <-l.doubts:
 			if next := l.doubt(ctx, conn); next != nil {
 				l.replace(next)
@@ -94,6 +109,7 @@ func (l *Line) Run(ctx context.Context) error {
 		case <-conn.Done():
 		}
 		l.lost()
+		conn.Close() // and what it stood on
 		l.changed(conn.Err())
 		if err := l.comeBack(ctx); err != nil {
 			l.finish(err)
@@ -103,6 +119,26 @@ func (l *Line) Run(ctx context.Context) error {
 			return err
 		}
 		l.changed(nil)
+	}
+}
+
+// watchNetwork doubts the session when addresses or routes of this machine change,
+// and lets the search for a better path begin anew.
+func (l *Line) watchNetwork(ctx context.Context) {
+	monitor := netstate.NewMonitor(l.options.log())
+	changes, stop := monitor.Watch()
+	defer stop()
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() { _ = monitor.Run(ctx) })
+	for {
+		select {
+		case <-changes:
+			l.Doubt()
+			offer(l.moved, struct{}{})
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
@@ -136,7 +172,7 @@ func (l *Line) comeBack(ctx context.Context) error {
 func (l *Line) try(ctx context.Context, patience time.Duration) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	conn, err := l.home.DialDevice(ctx, l.device, l.options)
+	conn, err := l.home.DialDevice(ctx, l.whom(), l.options)
 	if err != nil {
 		return nil, err
 	}
@@ -145,6 +181,15 @@ func (l *Line) try(ctx context.Context, patience time.Duration) (*Conn, error) {
 		return nil, err
 	}
 	return conn, nil
+}
+
+// whom is the device with what was learnt of its basestation since.
+func (l *Line) whom() Device {
+	d := l.device
+	if now, known := l.home.byFingerprint(d.Fingerprint); known {
+		d.Basestation = now.Basestation
+	}
+	return d
 }
 
 // heardElsewhere tells whether to go on after another device answered at a

@@ -1,0 +1,220 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyholed/keyhole/protocol/attach"
+	"github.com/keyholed/keyhole/protocol/identity"
+	"github.com/keyholed/keyhole/protocol/session"
+)
+
+// A device that answers on the LAN costs its basestation nothing.
+func TestNearDeviceIsNotAskedForAfar(t *testing.T) {
+	base := newTestBase(t)
+	d := newTestDevice(t)
+	f := d.attachTo(base, closedWays{})
+	h := f.away()
+	entry, err := h.Lookup("front")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry.Addresses = []string{d.address}
+	if err := h.Remember(entry); err != nil {
+		t.Fatal(err)
+	}
+	if conn := f.dialFar(h, DialOptions{}); conn.Via() != session.ViaDirect {
+		t.Errorf("by %s", conn.Via())
+	}
+	if asked, _ := base.counts(); asked != 0 {
+		t.Errorf("the basestation was asked %d times", asked)
+	}
+	// It has lost that address: the refusal ends the head start.
+	entry.Addresses = []string{closedPort(t)}
+	if err := h.Remember(entry); err != nil {
+		t.Fatal(err)
+	}
+	if conn := f.dialFar(h, DialOptions{Paths: []session.Path{session.PathTCP}}); conn.Via() == session.ViaDirect {
+		t.Errorf("by %s", conn.Via())
+	}
+}
+
+func TestNoBasestationIsObeyed(t *testing.T) {
+	base := newTestBase(t)
+	f := newTestDevice(t).attachTo(base, closedWays{})
+	var away *UnreachableError
+	if _, err := f.away().Dial(t.Context(), "front", DialOptions{Find: -1, NoBasestation: true}); !errors.As(err, &away) {
+		t.Error(err)
+	}
+	if asked, _ := base.counts(); asked != 0 {
+		t.Errorf("the basestation was asked %d times", asked)
+	}
+	if _, err := f.paired().Dial(t.Context(), "front", DialOptions{Find: -1, RelayOnly: true}); !errors.Is(err, ErrNoBasestation) {
+		t.Errorf("by relay, of a device without a basestation: %v", err)
+	}
+}
+
+// A no may mean that the device is coming back just now.
+func TestANoIsNotTheLastWordAtOnce(t *testing.T) {
+	base := newTestBase(t)
+	f := newTestDevice(t).attachTo(base, closedWays{})
+	base.behave(habits{noes: mostAsks - 1})
+	f.dialFar(f.away(), DialOptions{})
+	base.behave(habits{noes: 100})
+	var no *NotIntroducedError
+	if _, err := f.away().Dial(t.Context(), "front", DialOptions{Find: -1}); !errors.As(err, &no) || no.Offline {
+		t.Errorf("endless noes: %v", err)
+	}
+	if asked, _ := base.counts(); asked != 2*mostAsks {
+		t.Errorf("asked %d times", asked)
+	}
+}
+
+func TestOfflineSince(t *testing.T) {
+	base := newTestBase(t)
+	f := newTestDevice(t).attachTo(base, closedWays{})
+	since := time.Date(2026, 3, 1, 12, 0, 0, 0, time.Local)
+	base.behave(habits{away: uint64(since.Unix())})
+	_, err := f.away().Dial(t.Context(), "front", DialOptions{Find: -1})
+	var no *NotIntroducedError
+	if !errors.As(err, &no) || !no.Offline || !no.Since.Equal(since) || !strings.Contains(err.Error(), "offline since 2026-03-01 12:00:00") {
+		t.Error(err)
+	}
+	if asked, _ := base.counts(); asked != 1 {
+		t.Errorf("asked %d times for a device that is away", asked)
+	}
+	for _, odd := range []uint64{1 << 63, 1<<64 - 1} {
+		if e := notIntroduced(attach.NotIntroduced{Verdict: attach.VerdictOffline, Since: odd}); !e.Since.IsZero() {
+			t.Errorf("offline since %v", e.Since)
+		}
+	}
+}
+
+func TestStrangerIsNotIntroduced(t *testing.T) {
+	base := newTestBase(t)
+	f := newTestDevice(t).attachTo(base, closedWays{})
+	h := f.away()
+	f.let(h.Key().Fingerprint(), "")
+	var no *NotIntroducedError
+	if _, err := h.Dial(t.Context(), "front", DialOptions{Find: -1}); !errors.As(err, &no) {
+		t.Error(err)
+	}
+}
+
+// A hostile basestation can refuse, and that is all: what it changes is noticed, or
+// leads to somebody who cannot prove the device's key.
+func TestHostileBasestationGainsNothing(t *testing.T) {
+	other, err := identity.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	swapped := newTestDevice(t) // waits for whoever is led to it
+	for name, bad := range map[string]struct {
+		habits habits
+		want   error
+		meet   bool // somebody else is met, and found out
+	}{
+		"swapped key": {habits{twist: func(i *attach.Introduced) {
+			i.Offer, _ = attach.SignOffer(other, [32]byte{}, other.ID(), other.Fingerprint(), attach.UDP, nil)
+		}}, ErrBasestation, false},
+		"no signature": {habits{twist: func(i *attach.Introduced) { i.Offer.Signature = nil }}, ErrBasestation, false},
+		"forged candidates": {habits{twist: func(i *attach.Introduced) {
+			i.Offer.Candidates = attach.EncodeAddresses([]netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:22")})
+		}}, ErrBasestation, false},
+		"another transport": {habits{twist: func(i *attach.Introduced) { i.Offer.Transport = attach.TCP }}, ErrBasestation, false},
+		"forged node": {habits{twist: func(i *attach.Introduced) {
+			i.Observed, i.Certificate = attach.Address{}, make([]byte, 150)
+			i.Ticket = attach.NewTicket()
+		}}, ErrBasestation, false},
+		"somebody else at the relay": {habits{twist: func(i *attach.Introduced) { i.Observed = attach.Address{} }, twist2: forgedTCP,
+			meet: func(c net.Conn) { swapped.server.ServeConn(c, session.ViaRelay) }}, errNoWay, true},
+		"a relay that listens": {habits{twist: func(i *attach.Introduced) { i.Observed = attach.Address{} }, twist2: forgedTCP,
+			meet: func(c net.Conn) {
+				var heard bytes.Buffer
+				_, _ = io.CopyN(&heard, c, 200)
+				if bytes.Contains(heard.Bytes(), []byte("/v1/")) {
+					t.Errorf("the relay read %q", heard.Bytes())
+				}
+				_ = c.Close()
+			}}, errNoWay, false},
+		"silence": {habits{mute: true}, errUnanswered, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			base := newTestBase(t)
+			f := newTestDevice(t).attachTo(base, closedWays{udp: true})
+			base.behave(bad.habits)
+			o := DialOptions{Find: -1}
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			defer cancel()
+			conn, err := f.away().Dial(ctx, "front", o)
+			if err == nil {
+				conn.Close()
+				t.Fatalf("a session by %s", conn.Via())
+			}
+			if !errors.Is(err, bad.want) {
+				t.Errorf("%v, want %v", err, bad.want)
+			}
+			var wrong *identity.MismatchError
+			if bad.meet != (errors.As(err, &wrong) && wrong.Got == swapped.key.Fingerprint()) {
+				t.Errorf("somebody else answered: %v; %v", bad.meet, err)
+			}
+		})
+	}
+}
+
+func forgedTCP(c *attach.Candidates) { c.Offer.Signature = []byte("forged") }
+
+// A basestation on the Internet sees nobody at a private address: what it says so is
+// no reason to send packets into the own network.
+func TestOddAddressesAreNotSentTo(t *testing.T) {
+	public, home := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("10.0.0.1")
+	for _, c := range []struct {
+		seen string
+		node netip.Addr
+		want bool
+	}{
+		{"198.51.100.1:7443", public, true}, {"10.0.0.5:80", public, false}, {"127.0.0.1:22", public, false},
+		{"[::1]:22", home, false}, {"[fe80::1]:22", public, false}, {"100.64.0.1:80", public, false},
+		{"10.0.0.5:80", home, true}, {"127.0.0.1:7443", netip.MustParseAddr("127.0.0.1"), true},
+	} {
+		if got := plausible(netip.MustParseAddrPort(c.seen), c.node); got != c.want {
+			t.Errorf("%s seen by %s: %v", c.seen, c.node, got)
+		}
+	}
+}
+
+// Bulk tunnels through a relay have legs of their own.
+func TestRelayedTunnels(t *testing.T) {
+	base := newTestBase(t)
+	f := newTestDevice(t, service(t, "store", "tcp", serveTCP(t, digest))).attachTo(base, closedWays{udp: true, tcp: true})
+	conn := f.dialFar(f.away(), DialOptions{Tunnels: true})
+	for range 3 {
+		stream, err := conn.Connect(t.Context(), "store", "tcp")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Write(noise[:1<<20]); err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(stream)
+		if want := sha256.Sum256(noise[:1<<20]); err != nil || string(got) != string(want[:]) {
+			t.Errorf("%d bytes came back, %v", len(got), err)
+		}
+		_ = stream.Close()
+	}
+	for _, relayed := base.counts(); relayed < 1+relayWarm; _, relayed = base.counts() {
+		time.Sleep(time.Millisecond) // the pool is filled when the tunnels are quiet
+	}
+}

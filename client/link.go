@@ -1,0 +1,52 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+
+	"github.com/keyholed/keyhole/protocol/attach"
+	"github.com/keyholed/keyhole/protocol/reach"
+)
+
+// maxResolved bounds what the names of a basestation can cost.
+const maxResolved = 16
+
+// newLink makes the link over which the question goes.
+func (h *Home) newLink(m *meeting, d Device, bases []string, i *attach.Introduce) (*reach.Link, error) {
+	return reach.NewLink(reach.LinkConfig{
+		Key: h.key, Roots: m.roots, Addresses: bases, Introduce: i, Packets: m.socket, Message: m.message, Log: m.log,
+	})
+}
+
+// resolve turns the basestation's names into addresses that may be asked.
+func (b Basestation) resolve(ctx context.Context) ([]string, error) {
+	var list []string
+	var errs []error
+	for _, address := range b.Addresses {
+		host, port, err := net.SplitHostPort(address)
+		if err != nil {
+			continue // the book was checked
+		}
+		if _, ok := parseIP(host); ok {
+			list = append(list, address)
+			continue
+		}
+		ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, ip := range ips {
+			// A name may be made to lead to this machine by whoever answers for it.
+			if text := net.JoinHostPort(ip.Unmap().String(), port); usableAddr(ip, false) && !slices.Contains(list, text) {
+				list = append(list, text)
+			}
+		}
+	}
+	if len(list) == 0 {
+		return nil, errors.Join(append(errs, errors.New("no address to ask"))...)
+	}
+	return list[:min(len(list), maxResolved)], nil
+}
