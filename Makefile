@@ -7,7 +7,7 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 LDFLAGS  := -s -w -X github.com/keyholed/keyhole/internal/version.linked=$(VERSION)
 STATIC   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 
-.PHONY: help build demo test test-full lint fuzz bench test-systemd cross clean packages
+.PHONY: help build demo test test-full lint fuzz bench bench-relay test-systemd cross clean packages
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ fuzz: ## every fuzz target for FUZZTIME (30s) each
 
 bench: packages build ## side by side with what people use instead; prints ratios
 	$(GO) run ./testbed/bench -bin $(BUILD)
+
+bench-relay: packages ## our relay, and HAProxy in its place
+	$(GO) run ./testbed/bench -relay
 
 cross: ## the programs for the usual boards, with their sizes
 	@for arch in amd64 arm64 arm riscv64 mipsle; do \

@@ -54,31 +54,42 @@ func TestRolesCarry(t *testing.T) {
 	service := startTestRole(t, "service", "", "")[0]
 	for _, c := range []struct{ name, device, client, extra string }{
 		{"plain", "plain", "plain", ""},
-		{"tls", "tls-device", "tls-client", ""},
+		{"tls", "tls-device", "tls-client", "tcp "},
 		{"quic", "quic-device", "quic-client", ""},
 		{"keyhole/tcp", "keyhole-device", "keyhole-client", "tcp "},
 		{"keyhole/quic", "keyhole-device", "keyhole-client", "quic "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			said := startTestRole(t, c.device, service, "")
-			local := startTestRole(t, c.client, said[0], c.extra+strings.Join(said[1:], " "))[0]
-			echo, err := (&contender{local: local}).dial()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer echo.Close()
-			for range 8 {
-				conn, err := net.Dial("tcp", local)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer conn.Close()
-				conn.Write([]byte{'b'})
-				if _, err := io.CopyN(io.Discard, conn, 4<<20); err != nil {
-					t.Fatal(err)
-				}
-			}
+			carries(t, startTestRole(t, c.client, said[0], c.extra+strings.Join(said[1:], " "))[0])
 		})
+	}
+	for _, kind := range []string{"tls", "keyhole"} {
+		t.Run(kind+"/relay", func(t *testing.T) {
+			at := strings.Join(startTestRole(t, "relay", "", ""), " ")
+			said := startTestRole(t, kind+"-device", service, at)
+			carries(t, startTestRole(t, kind+"-client", at, "relay "+said[1])[0])
+		})
+	}
+}
+
+func carries(t *testing.T, local string) {
+	t.Helper()
+	echo, err := (&contender{local: local}).dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer echo.Close()
+	for range 8 {
+		conn, err := net.Dial("tcp", local)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.Write([]byte{'b'})
+		if _, err := io.CopyN(io.Discard, conn, 4<<20); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

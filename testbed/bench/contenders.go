@@ -25,9 +25,18 @@ type contender struct {
 	name           string
 	local          string // where a viewer connects
 	device, client *process
-	idle           [2]int // memory of the device side before any tunnel: all, anonymous
+	relay          *process // between the two; nil: none
+	idle           [2]int   // memory of the device side before any tunnel: all, anonymous
 	results        []result
 	held           []holding
+}
+
+// weighed is the side whose memory counts: the relay where there is one.
+func (c *contender) weighed() *process {
+	if c.relay != nil {
+		return c.relay
+	}
+	return c.device
 }
 
 type bench struct {
@@ -48,6 +57,12 @@ func (b *bench) stop() {
 
 const rawTLS, rawQUIC, ownTCP, ownQUIC = "raw crypto/tls", "raw quic-go", "keyhole tcp", "keyhole quic"
 
+// A starter knows how to start a contender.
+type starter struct {
+	name  string
+	start func(context.Context, *contender) error
+}
+
 // prepare starts the service and every contender that is wanted and there.
 func (b *bench) prepare(ctx context.Context) error {
 	_, said, err := b.startRole("service", "", "")
@@ -55,19 +70,20 @@ func (b *bench) prepare(ctx context.Context) error {
 		return err
 	}
 	b.service = said[0]
-	for _, c := range []struct {
-		name  string
-		start func(context.Context, *contender) error
-	}{
+	contenders := []starter{
 		{"plain proxy", b.roles("plain", "plain", "")},
 		{"haproxy", b.haproxy},
-		{rawTLS, b.roles("tls-device", "tls-client", "")},
+		{rawTLS, b.roles("tls-device", "tls-client", "tcp ")},
 		{"stunnel4", b.stunnel},
 		{"ssh -L", b.ssh},
 		{ownTCP, b.roles("keyhole-device", "keyhole-client", "tcp ")},
 		{rawQUIC, b.roles("quic-device", "quic-client", "")},
 		{ownQUIC, b.roles("keyhole-device", "keyhole-client", "quic ")},
-	} {
+	}
+	if b.relay {
+		contenders = b.relayContenders()
+	}
+	for _, c := range contenders {
 		if !b.wanted(c.name) {
 			continue
 		}
@@ -76,7 +92,7 @@ func (b *bench) prepare(ctx context.Context) error {
 			b.missing = append(b.missing, fmt.Sprintf("%s: %v", c.name, err))
 			continue
 		}
-		running.idle[0], running.idle[1] = running.device.resident()
+		running.idle[0], running.idle[1] = running.weighed().resident()
 		b.contenders = append(b.contenders, running)
 	}
 	return ctx.Err()

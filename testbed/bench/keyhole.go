@@ -16,7 +16,7 @@ const roomy = 5000
 
 // keyholeDevice is what the daemon does with a CONNECT, without its access
 // list: a session server on TCP and UDP, and the bridge.
-func keyholeDevice(target, _ string) (string, string, error) {
+func keyholeDevice(target, at string) (string, string, error) {
 	key, err := identity.Generate()
 	if err != nil {
 		return "", "", err
@@ -37,6 +37,9 @@ func keyholeDevice(target, _ string) (string, string, error) {
 		Limits:  session.Limits{Paired: roomy, PerKey: roomy},
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { connect(bridge, service, w, r) }),
 	})
+	if at != "" {
+		return "-", key.Fingerprint().String(), acceptLegs(at, func(leg net.Conn) { server.ServeConn(leg, session.ViaRelay) })
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", "", err
@@ -82,14 +85,29 @@ func keyholeClient(target, extra string) (string, string, error) {
 	if err != nil {
 		return "", "", err
 	}
-	client, err := session.Dial(background, []string{target}, session.DialConfig{
-		Key: key, Pin: identity.PinFingerprint(device), Paths: []session.Path{session.Path(path)},
-	})
+	client, err := dialKeyhole(path, target, session.DialConfig{Key: key, Pin: identity.PinFingerprint(device)})
 	if err != nil {
 		return "", "", err
 	}
 	address, err := listen(func(in *net.TCPConn) { forward(background, client, in) })
 	return address, "", err
+}
+
+// relayWarm is how many connections wait for bulk tunnels where each costs a
+// leg: as many as the benchmark has tunnels at once.
+const relayWarm = 8
+
+func dialKeyhole(path, target string, c session.DialConfig) (*session.Client, error) {
+	if path == "relay" {
+		open, err := openLegs(target)
+		if err != nil {
+			return nil, err
+		}
+		c.WarmConns = relayWarm
+		return session.DialConn(background, open, session.ViaRelay, c)
+	}
+	c.Paths = []session.Path{session.Path(path)}
+	return session.Dial(background, []string{target}, c)
 }
 
 func forward(ctx context.Context, client *session.Client, in *net.TCPConn) {

@@ -38,6 +38,7 @@ type settings struct {
 	echoes   int           // round trips
 	idle     []int         // tunnels held
 	json     bool
+	relay    bool     // compare our relay with HAProxy in its place
 	measure  []string // bulk, connect, storm, echo, memory; empty: all
 }
 
@@ -52,6 +53,7 @@ func main() {
 	turns := flag.Int("turns", 0, "turns of each contender; 0: 3, or 9 with -full")
 	flag.StringVar(&s.bin, "bin", "", "folder with a built keyholed, to measure its idle memory")
 	flag.BoolVar(&s.json, "json", false, "print the measurements as JSON")
+	flag.BoolVar(&s.relay, "relay", false, "compare our relay with HAProxy in its place, instead of whole tunnels with others")
 	flag.Parse()
 	if *role != "" {
 		if err := play(*role, *target, *extra); err != nil {
@@ -61,6 +63,9 @@ func main() {
 		return
 	}
 	s.reps, s.bulk, s.connects, s.storm, s.echoes, s.idle = 3, 800*time.Millisecond, 60, 600*time.Millisecond, 500, []int{100, 1000}
+	if s.relay { // CPU is told in steps of 10 ms
+		s.reps, s.bulk, s.measure = 5, 2*time.Second, []string{"bulk", "echo", "memory"}
+	}
 	if *full {
 		s.reps, s.bulk, s.connects, s.storm, s.echoes = 9, 3*time.Second, 300, 2*time.Second, 5000
 	}

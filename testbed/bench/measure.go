@@ -25,9 +25,10 @@ type result struct {
 type transfer struct {
 	MBs            float64 // 10^6 bytes a second, all tunnels together
 	Device, Client float64 // CPU seconds for 10^9 bytes
+	Relay          float64 `json:",omitempty"` // the same of what is between
 }
 
-// holding is what the device side holds for idle tunnels.
+// holding is what the device side, or the relay, holds for idle tunnels.
 type holding struct {
 	Tunnels   int
 	PerTunnel float64 // KiB of resident memory above that without tunnels
@@ -115,7 +116,7 @@ func (b *bench) bulkOf(ctx context.Context, c *contender, n int) (transfer, erro
 		}
 		conns[i] = conn
 	}
-	device, client := c.device.cpu(), c.client.cpu()
+	device, client, relay := c.device.cpu(), c.client.cpu(), c.relay.cpu()
 	begin := time.Now()
 	end := begin.Add(b.bulk)
 	counts, errs := make([]int64, n), make([]error, n)
@@ -138,12 +139,13 @@ func (b *bench) bulkOf(ctx context.Context, c *contender, n int) (transfer, erro
 	}
 	all.Wait()
 	took := time.Since(begin)
-	device, client = c.device.cpu()-device, c.client.cpu()-client
+	device, client, relay = c.device.cpu()-device, c.client.cpu()-client, c.relay.cpu()-relay
 	var total float64
 	for _, k := range counts {
 		total += float64(k)
 	}
-	return transfer{total / 1e6 / took.Seconds(), device.Seconds() / total * 1e9, client.Seconds() / total * 1e9}, errors.Join(errs...)
+	perGB := func(cpu time.Duration) float64 { return cpu.Seconds() / total * 1e9 }
+	return transfer{total / 1e6 / took.Seconds(), perGB(device), perGB(client), perGB(relay)}, errors.Join(errs...)
 }
 
 func isTimeout(err error) bool {
@@ -257,15 +259,16 @@ func (b *bench) memory(ctx context.Context, c *contender) error {
 	return nil
 }
 
-// weigh is the device side's anonymous memory when it has come to rest.
+// weigh is the anonymous memory of the device side, or of the relay, when it has come to rest.
 func (b *bench) weigh(ctx context.Context, c *contender) int {
-	if c.device.stop != nil { // one of our roles: it collects its garbage
-		c.device.cmd.Process.Signal(syscall.SIGUSR1)
+	p := c.weighed()
+	if p.stop != nil { // one of our roles: it collects its garbage
+		p.cmd.Process.Signal(syscall.SIGUSR1)
 	}
 	last := -1
 	for range 20 {
 		b.pause(ctx, time.Second/2)
-		_, now := c.device.resident()
+		_, now := p.resident()
 		if d := now - last; d > -64 && d < 64 {
 			return now
 		}

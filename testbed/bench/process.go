@@ -138,6 +138,9 @@ func statFields(file string) []string {
 
 // cpu is the time that the family has spent so far, in user and system mode.
 func (p *process) cpu() time.Duration {
+	if p == nil {
+		return 0
+	}
 	const tick = 10 * time.Millisecond // USER_HZ is 100 on every Linux
 	var ticks int
 	for _, pid := range p.family() {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/keyholed/keyhole/protocol/identity"
@@ -26,6 +27,7 @@ func play(role, target, extra string) error {
 		"quic-client":    quicClient,
 		"keyhole-device": keyholeDevice,
 		"keyhole-client": keyholeClient,
+		"relay":          relayRole,
 	}
 	start, ok := roles[role]
 	if !ok {
@@ -137,15 +139,16 @@ func plain(target, _ string) (string, string, error) {
 }
 
 // tlsDevice is raw crypto/tls: a connection and a full mutual handshake for each
-// tunnel, io.Copy with its 32 KiB.
-func tlsDevice(target, _ string) (string, string, error) {
+// tunnel, io.Copy with its 32 KiB. At says which relay its connections come
+// through; empty: it listens.
+func tlsDevice(target, at string) (string, string, error) {
 	key, err := identity.Generate()
 	if err != nil {
 		return "", "", err
 	}
 	config := identity.ServerTLS(key)
 	config.SessionTicketsDisabled = true
-	address, err := listen(func(conn *net.TCPConn) {
+	serve := func(conn net.Conn) {
 		secure := tls.Server(conn, config)
 		if err := secure.Handshake(); err != nil {
 			conn.Close()
@@ -157,11 +160,18 @@ func tlsDevice(target, _ string) (string, string, error) {
 			return
 		}
 		join(secure, out.(*net.TCPConn))
-	})
+	}
+	if at != "" {
+		return "-", key.Fingerprint().String(), acceptLegs(at, serve)
+	}
+	address, err := listen(func(conn *net.TCPConn) { serve(conn) })
 	return address, key.Fingerprint().String(), err
 }
 
-func tlsClient(target, pin string) (string, string, error) {
+// tlsClient is the other end. Extra is the path, tcp or relay, and the device's
+// fingerprint.
+func tlsClient(target, extra string) (string, string, error) {
+	path, pin, _ := strings.Cut(extra, " ")
 	key, err := identity.Generate()
 	if err != nil {
 		return "", "", err
@@ -172,8 +182,14 @@ func tlsClient(target, pin string) (string, string, error) {
 	}
 	config := identity.ClientTLS(key, identity.PinFingerprint(device))
 	config.ClientSessionCache = nil
+	dial := func() (*tls.Conn, error) { return tls.Dial("tcp", target, config) }
+	if path == "relay" {
+		if dial, err = relayTLS(target, config); err != nil {
+			return "", "", err
+		}
+	}
 	address, err := listen(func(conn *net.TCPConn) {
-		out, err := tls.Dial("tcp", target, config)
+		out, err := dial()
 		if err != nil {
 			conn.Close()
 			return

@@ -91,6 +91,7 @@ func (c *contender) transfer(of func(result) transfer) transfer {
 		c.over(func(r result) float64 { return of(r).MBs }),
 		c.over(func(r result) float64 { return of(r).Device }),
 		c.over(func(r result) float64 { return of(r).Client }),
+		c.over(func(r result) float64 { return of(r).Relay }),
 	}
 }
 
@@ -111,18 +112,27 @@ func (b *bench) summary(ctx context.Context) summary {
 			Held:      c.held,
 		})
 	}
-	s.Goals = append(b.pathGoals(), b.programGoals(ctx)...)
+	if b.relay {
+		s.Goals = b.relayGoals()
+	} else {
+		s.Goals = append(b.pathGoals(), b.programGoals(ctx)...)
+	}
 	return s
 }
 
+type goalList []goal
+
+func (g *goalList) least(what string, want, got float64) {
+	*g = append(*g, goal{what, fmt.Sprintf("at least %.4g", want), got, got >= want})
+}
+
+func (g *goalList) most(what string, want, got float64) {
+	*g = append(*g, goal{what, fmt.Sprintf("at most %.4g", want), got, got <= want})
+}
+
 func (b *bench) pathGoals() []goal {
-	var goals []goal
-	least := func(what string, want, got float64) {
-		goals = append(goals, goal{what, fmt.Sprintf("at least %.4g", want), got, got >= want})
-	}
-	most := func(what string, want, got float64) {
-		goals = append(goals, goal{what, fmt.Sprintf("at most %.4g", want), got, got <= want})
-	}
+	var goals goalList
+	least, most := goals.least, goals.most
 	if own, raw := b.find(ownTCP), b.find(rawTLS); own != nil && raw != nil {
 		least("bulk, one tunnel, x raw TLS", 1.05, own.ratio(raw, func(r result) float64 { return r.One.MBs }))
 		least("bulk, eight tunnels, x raw TLS", 1.05, own.ratio(raw, func(r result) float64 { return r.Eight.MBs }))
@@ -169,6 +179,55 @@ func (b *bench) programGoals(ctx context.Context) []goal {
 
 func (s summary) print(out io.Writer) {
 	fmt.Fprintf(out, "%s; medians of %d turns; CPU in seconds per GB (10^9 bytes)\n\n", s.Machine, s.Turns)
+	if s.relayed() {
+		s.printRelay(out)
+	} else {
+		s.printTunnels(out)
+	}
+	fmt.Fprintln(out)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, g := range s.Goals {
+		word := "not reached"
+		if g.Reached {
+			word = "reached"
+		}
+		fmt.Fprintf(w, "%s\t%.2f\t%s\t%s\n", g.What, g.Got, g.Want, word)
+	}
+	w.Flush()
+	for _, m := range s.Missing {
+		fmt.Fprintln(out, "left out:", m)
+	}
+}
+
+// relayed reports whether the rows have something between device and client.
+func (s summary) relayed() bool {
+	return len(s.Contenders) > 0 && s.Contenders[0].One.Relay+s.Contenders[0].Eight.Relay > 0
+}
+
+func (s summary) printRelay(out io.Writer) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(w, "\t1 tunnel\tCPU\tCPU\tCPU\t8 tunnels\tCPU\tCPU\tCPU\t64 B\trelay\t")
+	for range s.held() {
+		fmt.Fprint(w, "KiB per tunnel\t")
+	}
+	fmt.Fprint(w, "\n\tMB/s\trelay\tdevice\tclient\tMB/s\trelay\tdevice\tclient\tms\tMiB\t")
+	for _, n := range s.held() {
+		fmt.Fprintf(w, "of %d\t", n)
+	}
+	fmt.Fprintln(w)
+	for _, r := range s.Contenders {
+		fmt.Fprintf(w, "%s\t%.0f\t%.3f\t%.2f\t%.2f\t%.0f\t%.3f\t%.2f\t%.2f\t%.3f\t%.1f\t", r.Name,
+			r.One.MBs, r.One.Relay, r.One.Device, r.One.Client, r.Eight.MBs, r.Eight.Relay, r.Eight.Device, r.Eight.Client,
+			r.Echo, float64(r.IdleKiB[0])/1024)
+		for _, h := range r.Held {
+			fmt.Fprintf(w, "%.1f\t", h.PerTunnel)
+		}
+		fmt.Fprintln(w)
+	}
+	w.Flush()
+}
+
+func (s summary) printTunnels(out io.Writer) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(w, "\t1 tunnel\t\tCPU\tCPU\t8 tunnels\tCPU\tCPU\tconnect + 1 byte\t\t50 at once\t64 B\tidle\t")
 	for range s.held() {
@@ -189,19 +248,6 @@ func (s summary) print(out io.Writer) {
 		fmt.Fprintln(w)
 	}
 	w.Flush()
-	fmt.Fprintln(out)
-	w = tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	for _, g := range s.Goals {
-		word := "not reached"
-		if g.Reached {
-			word = "reached"
-		}
-		fmt.Fprintf(w, "%s\t%.2f\t%s\t%s\n", g.What, g.Got, g.Want, word)
-	}
-	w.Flush()
-	for _, m := range s.Missing {
-		fmt.Fprintln(out, "left out:", m)
-	}
 }
 
 // held are the numbers of idle tunnels that were weighed.
