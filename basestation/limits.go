@@ -1,0 +1,94 @@
+package basestation
+
+import (
+	"hash/maphash"
+	"net/netip"
+	"time"
+)
+
+// Limits bound what peers can make a basestation spend. Zero fields are the
+// defaults beside them.
+type Limits struct {
+	Devices              int // attached to this node: 16 million
+	Connections          int // TCP connections that are no relayed ones: 16,384
+	ConnectionsPerSource int // of one IPv4 address or IPv6 /64: 1,024, a carrier's NAT
+	Introductions        int // questions of one source in a minute: 120, an office behind one address
+	Questions            int // introductions under way or not yet forgotten: 65,536
+	Handshakes           int // of one source in a second: 500, see package attach
+	PendingPerSource     int // unfinished handshakes of one source: 128, see package attach
+	ClientsPerSource     int // clients of one source that are not forgotten yet: 1,024
+}
+
+const (
+	defaultConnections          = 16 << 10
+	defaultConnectionsPerSource = 1 << 10
+	defaultIntroductions        = 120
+	defaultQuestions            = 1 << 16
+
+	// introductionBurst is how many of a minute's introductions may come at once.
+	introductionBurst = 30 * time.Second
+	// perDeviceIntroductions is how many a minute one device is asked, by whoever:
+	// each costs it a signature check, and a board's core takes milliseconds.
+	perDeviceIntroductions = 240
+	// perDeviceEvents is how many events of one device a minute are taken.
+	perDeviceEvents = 120
+
+	// maxTasks bounds what waits for store, webhook or another node: at some 4 KiB
+	// of stack and a packet's worth of data each, some 30 MB.
+	maxTasks = 4096
+)
+
+func (l Limits) withDefaults() Limits {
+	for _, f := range []struct {
+		field *int
+		value int
+	}{
+		{&l.Connections, defaultConnections}, {&l.ConnectionsPerSource, defaultConnectionsPerSource},
+		{&l.Introductions, defaultIntroductions}, {&l.Questions, defaultQuestions},
+	} {
+		if *f.field <= 0 {
+			*f.field = f.value
+		}
+	}
+	return l
+}
+
+// rateBuckets is how many keys are told apart, in half a megabyte. Two that fall
+// into one share its allowance; which do cannot be known from outside.
+const rateBuckets = 1 << 16
+
+// A rate lets each key do something so many times a minute, in bounded memory:
+// of each bucket it keeps the time until which its allowance is used up.
+type rate[K comparable] struct {
+	seed  maphash.Seed
+	every time.Duration
+	burst time.Duration
+	until []time.Duration
+}
+
+func newRate[K comparable](perMinute int, burst time.Duration) *rate[K] {
+	return &rate[K]{
+		seed: maphash.MakeSeed(), every: time.Minute / time.Duration(perMinute), burst: burst,
+		until: make([]time.Duration, rateBuckets),
+	}
+}
+
+func (r *rate[K]) allow(now time.Duration, key K) bool {
+	u := &r.until[maphash.Comparable(r.seed, key)%rateBuckets]
+	if *u-now > r.burst {
+		return false
+	}
+	*u = max(*u, now) + r.every
+	return true
+}
+
+// sourceOf is what counts as one source: an IPv4 address or an IPv6 /64.
+func sourceOf(ip netip.Addr) netip.Prefix {
+	ip = ip.Unmap().WithZone("")
+	bits := 32
+	if ip.Is6() {
+		bits = 64
+	}
+	p, _ := ip.Prefix(bits)
+	return p
+}

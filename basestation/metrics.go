@@ -1,0 +1,66 @@
+package basestation
+
+import (
+	"io"
+
+	vm "github.com/VictoriaMetrics/metrics"
+)
+
+// metrics are the counters of one server. They hang on no global, so that several
+// servers in one process (tests, the demo) keep their own.
+type metrics struct {
+	set *vm.Set
+
+	attached, gone, moved, duplicates, notEnrolled    *vm.Counter
+	asked, introduced, refused, limited, flooded      *vm.Counter
+	unauthorized, forwarded, events, badEvents        *vm.Counter
+	packetsIn, packetsOut, packetsLost, notices       *vm.Counter
+	streams, observed, legs, closedStreams, slowPeers *vm.Counter
+	nodeMessages, nodeMessagesLost                    *vm.Counter
+	introductionTime                                  *vm.PrometheusHistogram
+}
+
+// introductionBuckets are seconds from INTRODUCE to INTRODUCED: on loopback a
+// millisecond, across the world a third of a second, late ones up to ten.
+var introductionBuckets = []float64{.001, .0025, .005, .01, .02, .05, .1, .25, .5, 1, 2.5, 5, 10}
+
+func newMetrics() *metrics {
+	s := vm.NewSet()
+	m := &metrics{set: s, introductionTime: s.NewPrometheusHistogramExt("keyhole_introduction_seconds", introductionBuckets)}
+	for _, c := range []struct {
+		counter **vm.Counter
+		name    string
+	}{
+		{&m.attached, "keyhole_attaches_total"},
+		{&m.gone, "keyhole_devices_gone_total"},
+		{&m.moved, "keyhole_devices_moved_total"},
+		{&m.duplicates, "keyhole_duplicates_total"},
+		{&m.notEnrolled, "keyhole_enrolments_refused_total"},
+		{&m.asked, "keyhole_introductions_asked_total"},
+		{&m.introduced, "keyhole_introductions_total"},
+		{&m.refused, "keyhole_introductions_refused_total"},
+		{&m.limited, `keyhole_limited_total{what="rate"}`},
+		{&m.flooded, `keyhole_limited_total{what="introductions"}`},
+		{&m.slowPeers, `keyhole_limited_total{what="slow streams"}`},
+		{&m.closedStreams, `keyhole_limited_total{what="connections"}`},
+		{&m.unauthorized, "keyhole_introductions_unauthorized_total"},
+		{&m.forwarded, "keyhole_introductions_forwarded_total"},
+		{&m.events, `keyhole_device_events_total{result="taken"}`},
+		{&m.badEvents, `keyhole_device_events_total{result="malformed"}`},
+		{&m.packetsIn, `keyhole_packets_total{direction="in"}`},
+		{&m.packetsOut, `keyhole_packets_total{direction="out"}`},
+		{&m.packetsLost, `keyhole_packets_total{direction="lost"}`},
+		{&m.notices, "keyhole_restart_notices_total"},
+		{&m.streams, `keyhole_connections_total{kind="attach"}`},
+		{&m.observed, `keyhole_connections_total{kind="observe"}`},
+		{&m.legs, `keyhole_connections_total{kind="relay"}`},
+		{&m.nodeMessages, `keyhole_node_messages_total{result="sent"}`},
+		{&m.nodeMessagesLost, `keyhole_node_messages_total{result="lost"}`},
+	} {
+		*c.counter = s.NewCounter(c.name)
+	}
+	return m
+}
+
+// WriteMetrics writes all counters in the text format of Prometheus.
+func (s *Server) WriteMetrics(w io.Writer) { s.metrics.set.WritePrometheus(w) }
