@@ -61,7 +61,8 @@ type Introduction struct {
 	Grant     []byte    `cbor:"5,keyasint,omitempty"` // from the vendor's service, at most 600 bytes
 }
 
-// maxGrant leaves room for the introduction of a client with a P-256 key.
+// maxGrant leaves room for the introduction of a client with a P-256 key and 8
+// candidates, that has no pass of its own: a vendor answers for him.
 const maxGrant = 600
 
 // NewIntroduction is what a node sends on of a question. The id of the device and

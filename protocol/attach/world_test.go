@@ -58,7 +58,8 @@ type simLink struct {
 	forgets time.Duration // NAT time-out; 0: never
 	used    time.Duration // when the mapping last saw a packet
 	wake    time.Duration
-	cut     bool // nothing gets through
+	cut     bool           // nothing gets through
+	stream  netip.AddrPort // packets are in this stream; none: over UDP
 	events  []LinkEvent
 	got     []Kind
 }
@@ -173,7 +174,7 @@ func (w *world) link(k *identity.Key, change func(*LinkConfig)) *simLink {
 		Message: func(k Kind, _ []byte) { s.got = append(s.got, k) },
 	}
 	c.Send = func(to netip.AddrPort, p []byte) {
-		if s.forgets > 0 && w.now-s.used > s.forgets {
+		if s.forgets > 0 && w.now-s.used > s.forgets && !s.stream.IsValid() {
 			s.port, s.ports = s.ports, s.ports+1
 		}
 		s.used = w.now
@@ -193,7 +194,12 @@ func (w *world) link(k *identity.Key, change func(*LinkConfig)) *simLink {
 	return s
 }
 
-func (s *simLink) outside() netip.AddrPort { return netip.AddrPortFrom(s.ip, s.port) }
+func (s *simLink) outside() netip.AddrPort {
+	if s.stream.IsValid() {
+		return s.stream
+	}
+	return netip.AddrPortFrom(s.ip, s.port)
+}
 
 // transport hands a packet to the network.
 func (w *world) transport(from, to netip.AddrPort, p []byte) {
