@@ -35,7 +35,7 @@ var arrows = []struct {
 	{"basestation/store/storetest", []string{"basestation/store"}},
 	{"basestation/memstore", []string{"basestation/store", "basestation/store/storetest"}},
 	{"basestation/natsstore", []string{"basestation/store", "basestation/store/storetest"}},
-	{"basestation/fleet", []string{"basestation/store", "protocol/attach", "protocol/identity"}},
+	{"basestation/fleet", []string{"basestation/store", "basestation/memstore", "protocol/attach", "protocol/identity"}}, // memstore: tests
 	{"basestation/relay", []string{"protocol/attach", "protocol/identity"}},
 	{"basestation/registry", []string{"basestation/store", "basestation/memstore", "protocol/identity", "protocol/attach"}}, // memstore: tests
 	{"basestation/push", []string{"basestation/store", "basestation/memstore"}},                                             // memstore is for tests
