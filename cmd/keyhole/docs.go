@@ -16,10 +16,14 @@ func (a *app) versionCommand() *cobra.Command {
 			if a.json {
 				return a.document(map[string]string{"version": version.String()})
 			}
-			_, err := fmt.Fprintln(a.out, "keyhole", version.String())
-			return err
+			return a.tellVersion()
 		},
 	})
+}
+
+func (a *app) tellVersion() error {
+	_, err := fmt.Fprintln(a.out, "keyhole", version.String())
+	return err
 }
 
 // docsCommand writes what packagers ship.

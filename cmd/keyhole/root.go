@@ -6,8 +6,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-
-	"github.com/keyholed/keyhole/internal/version"
 )
 
 const (
@@ -19,6 +17,7 @@ const (
 // root returns the command tree.
 func (a *app) root() *cobra.Command {
 	cobra.EnableCommandSorting = false
+	tellVersion := new(bool)
 	root := &cobra.Command{
 		Use:   "keyhole",
 		Short: "Reach the cameras and services of your own devices, encrypted end to end.",
@@ -26,10 +25,12 @@ func (a *app) root() *cobra.Command {
   keyhole pair                      # after pressing the device's pair button
   keyhole connect rtsp              # prints rtsp://127.0.0.1:10554/`,
 		SilenceUsage: true, SilenceErrors: true,
-		Version: version.String(),
-		Args:    cobra.ArbitraryArgs,
+		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, words []string) error {
-			if len(words) > 0 {
+			switch {
+			case *tellVersion:
+				return a.tellVersion()
+			case len(words) > 0:
 				return a.unknownCommand(cmd, words[0])
 			}
 			return cmd.Help()
@@ -38,9 +39,9 @@ func (a *app) root() *cobra.Command {
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.SetIn(a.in)
-	root.SetUsageTemplate(usageTemplate)
-	root.SetHelpTemplate("{{.Short}}\n{{with .Long}}\n{{.}}\n{{end}}\n{{.UsageString}}")
-	root.SetVersionTemplate("keyhole {{.Version}}\n")
+	root.SetUsageFunc(usage)
+	root.SetHelpFunc(help)
+	root.Flags().BoolVar(tellVersion, "version", false, "version for keyhole")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{cmd.CommandPath(), err.Error()} })
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SuggestionsMinimumDistance = 2
@@ -70,23 +71,6 @@ func (a *app) root() *cobra.Command {
 	root.InitDefaultHelpCmd()
 	return root
 }
-
-const usageTemplate = `Usage:{{if .Runnable}}{{if .HasAvailableSubCommands}}
-  {{.CommandPath}} COMMAND [--help]{{else}}
-  {{.UseLine}}{{end}}{{end}}{{if .HasAvailableSubCommands}}{{$cmds := .Commands}}{{range $group := .Groups}}
-
-{{.Title}}{{range $cmds}}{{if and (eq .GroupID $group.ID) .IsAvailableCommand}}
-  {{rpad .Name 10}} {{.Short}}{{end}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
-
-Flags:
-{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableInheritedFlags}}
-
-Flags of every command:
-{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}
-
-Example:
-{{.Example}}
-`
 
 // unknownCommand guesses what was meant.
 func (a *app) unknownCommand(cmd *cobra.Command, word string) error {
