@@ -12,20 +12,16 @@ import (
 // A broker joins a world's node, one device and its clients as a basestation, a daemon
 // and an app would: just as much as an introduction needs.
 type broker struct {
-	w       *world
-	device  *simLink
-	key     *identity.Key
-	silent  bool // the device does not answer
-	asked   map[uint64]Peer
-	answers int
-	refused []NotIntroduced
+	w      *world
+	device *simLink
+	key    *identity.Key
 }
 
 var deviceCandidates = []netip.AddrPort{netip.MustParseAddrPort("10.0.0.9:7443"), netip.MustParseAddrPort("[2001:db8::9]:7443")}
 
 // newBroker attaches a device.
 func newBroker(w *world) *broker {
-	b := &broker{w: w, key: newKey(w.t), asked: map[uint64]Peer{}}
+	b := &broker{w: w, key: newKey(w.t)}
 	w.node.c.Introduce = b.introduce
 	w.node.c.Message = b.fromDevice
 	b.device = w.link(b.key, func(c *LinkConfig) { c.Message = b.toDevice })
@@ -39,7 +35,6 @@ func (b *broker) introduce(now time.Duration, client Peer, i *Introduce) {
 		b.send(client.Index, KindNotIntroduced, NotIntroduced{Verdict: VerdictNo})
 		return
 	}
-	b.asked[client.Index] = client
 	b.send(p.Index, KindIntroduction, NewIntroduction(client.Index, client.Hash, i, client.Address))
 }
 
@@ -56,7 +51,7 @@ func (b *broker) send(index uint64, k Kind, v any) {
 // toDevice is the daemon: it lets everybody in whose signature is good.
 func (b *broker) toDevice(k Kind, body []byte) {
 	var i Introduction
-	if k != KindIntroduction || b.silent {
+	if k != KindIntroduction {
 		return
 	}
 	if err := Decode(body, &i); err != nil {
@@ -84,7 +79,6 @@ func (b *broker) fromDevice(_ time.Duration, from Peer, k Kind, body []byte) {
 	if k != KindAnswer || Decode(body, &a) != nil {
 		return
 	}
-	b.answers++
 	b.send(a.Request, KindIntroduced, Introduced{Offer: a.Offer, Observed: Address{from.Address}, Ticket: Ticket{1}})
 }
 

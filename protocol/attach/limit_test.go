@@ -204,7 +204,7 @@ func TestTicketDoesNotPrint(t *testing.T) {
 			t.Errorf("%q is in %s", secret, text.String())
 		}
 	}
-	if NewTicket() == NewTicket() || NewTicket().IsZero() {
+	if first, second := NewTicket(), NewTicket(); first == second || first.IsZero() {
 		t.Error("tickets are not random")
 	}
 }

@@ -14,8 +14,10 @@ const (
 	streamDialTime  = 5 * time.Second
 	streamWriteTime = 5 * time.Second // a connection that takes nothing for so long is given up
 	lastWordsTime   = time.Second     // to say goodbye, when the link ends
-	// streamAgain is how long after its end a stream is not opened again.
-	streamAgain = 2 * time.Second
+	// streamAgain is how long after its end a stream is not opened again. It is
+	// opened when there is something to send, and what is sent again slows down by
+	// itself, so this only keeps one refusal from following the other.
+	streamAgain = 500 * time.Millisecond
 	// streamQueue is how many packets may wait to be written: what is sent
 	// meanwhile, and sent again if it was lost here.
 	streamQueue = 16

@@ -19,7 +19,8 @@ type baseNode struct {
 	t       testing.TB
 	at      netip.AddrPort // UDP and TCP
 	root    *identity.Key
-	deaf    bool // guarded by mu: datagrams are dropped
+	deaf    bool // guarded by mu: datagrams to the node are dropped
+	mute    bool // guarded by mu: datagrams from the node are dropped
 	began   time.Time
 	udp     *net.UDPConn
 	tcp     net.Listener
@@ -36,9 +37,8 @@ type baseNode struct {
 
 // nodeKeys are those of a node that keeps them over a restart.
 type nodeKeys struct {
-	root        *identity.Key
-	private     attach.Secret
-	controllers []netip.AddrPort // in the certificate; nil: where it listens
+	root    *identity.Key
+	private attach.Secret
 }
 
 func newNodeKeys(t testing.TB) nodeKeys {
@@ -209,7 +209,7 @@ func (b *baseNode) send(to netip.AddrPort, packet []byte) {
 		}
 		return
 	}
-	if !b.deaf {
+	if !b.deaf && !b.mute {
 		_, _ = b.udp.WriteToUDPAddrPort(packet, to)
 	}
 }
