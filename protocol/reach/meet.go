@@ -12,24 +12,27 @@ import (
 )
 
 const (
-	// meetTries is how often an address is tried. Each try is one SYN, since the
-	// kernel repeats one only after a second. Three cover what the sides learn of
-	// each other later than the other one; a side that comes later still finds the
-	// router open and the listener behind it.
+	// meetFor is how long an address is tried: the kernel repeats a lost SYN after
+	// one second and again after two or three. The repetition is also what opens a
+	// symmetric router's way when its first SYN came before the other side had sent
+	// anything.
+	meetFor = 3200 * time.Millisecond
+	// meetTries is how often a try is begun anew that was refused, by a router that
+	// should have been silent. A try that is not refused is never given up for
+	// another: a SYN that comes between the two is answered with the numbers of one
+	// and met by those of the other, and both sides reset each other. (Seen in the
+	// laboratory with tries of 300 and 500 ms, when the sides were just that far
+	// apart; and over a long line they never came together.)
 	meetTries = 3
-	// meetEvery is from one try to the next: longer than the round trip of most
-	// paths, so that an answer comes back to the try that it belongs to.
-	meetEvery = 300 * time.Millisecond
-	// acceptFor is how long connections are still taken from the listener after
-	// the last try.
-	acceptFor = 1500 * time.Millisecond
+	// meetPause is between refused tries.
+	meetPause = 300 * time.Millisecond
 )
 
 // MeetTCP connects to a peer that does the same at the same moment
 // (simultaneous open, RFC 9293 §3.5): the SYN of each side opens its own router for
 // the other's. It connects from port, on which a listener of [ListenReusable] must
-// stay open meanwhile: whose SYN comes when the other side is between two tries is
-// accepted there.
+// stay open meanwhile: it accepts a peer whose router shows another address than
+// the one that is tried here.
 //
 // Connections come out of the channel as they stand, from which only TLS can tell
 // the right one; the taker owns them. Several are possible when several addresses
@@ -70,28 +73,25 @@ func meetable(peers []netip.AddrPort) (some []netip.AddrPort) {
 
 // meetOne tries one address, and hands out at most one connection.
 func meetOne(ctx context.Context, port int, peer netip.AddrPort, met chan<- net.Conn) {
-	next := time.NewTimer(0)
-	defer next.Stop()
+	try, cancel := context.WithTimeout(ctx, meetFor)
+	defer cancel()
 	for range meetTries {
-		select {
-		case <-ctx.Done():
-			return
-		case <-next.C:
-		}
-		next.Reset(meetEvery)
-		try, cancel := context.WithTimeout(ctx, meetEvery)
 		conn, err := dialFrom(try, port, peer)
-		cancel()
 		if err == nil {
 			hand(ctx, conn, met)
 			return
+		}
+		select {
+		case <-try.Done():
+			return
+		case <-time.After(meetPause):
 		}
 	}
 }
 
 // acceptFrom passes on what the listener accepted from one of the peers.
 func acceptFrom(ctx context.Context, peers []netip.AddrPort, accepted <-chan net.Conn, met chan<- net.Conn) {
-	over := time.NewTimer(meetTries*meetEvery + acceptFor)
+	over := time.NewTimer(meetFor)
 	defer over.Stop()
 	for {
 		select {

@@ -368,3 +368,31 @@ func judge(t *testing.T, network string, cells [6][6]string) {
 	}
 	t.Log(table)
 }
+
+// Over long lines, where a packet is on its way for longer than most time-outs of a
+// LAN, and with a lost one here and there.
+func TestMeetOverLongLines(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
+	internet := testnet.NewInternet(t)
+	observe(t, internet.Base)
+	// Half of it one way, from one peer to the other.
+	for _, round := range []time.Duration{200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond} {
+		line := testnet.Line{Delay: round / 4, Loss: 0.01}
+		device, client := internet.Home(t, testnet.PortRestricted), internet.Home(t, testnet.PortRestricted)
+		internet.Line(t, device, line)
+		internet.Line(t, client, line)
+		a, b := startPeer(t, device.Host), startPeer(t, client.Host)
+		t.Run(round.String(), func(t *testing.T) {
+			t.Parallel()
+			for _, network := range []string{"udp", "tcp"} {
+				took := trial(network, network+round.String(), 0, a, b)
+				t.Logf("%s, round trip %v: met after %s", network, round, took)
+				if took == "-" {
+					t.Errorf("%s, round trip %v: not met", network, round)
+				}
+			}
+		})
+	}
+}

@@ -162,7 +162,7 @@ func TestMeetTCPIsBounded(t *testing.T) {
 	if conn, ok := <-MeetTCP(t.Context(), int(own.Port()), peers, nil); ok {
 		t.Errorf("met %v", conn.RemoteAddr())
 	}
-	if took := time.Since(began); took < (meetTries-1)*meetEvery {
+	if took := time.Since(began); took < (meetTries-1)*meetPause {
 		t.Errorf("gave up after %v", took)
 	}
 	if _, ok := <-MeetTCP(t.Context(), int(own.Port()), peers[2:], accepting(l)); ok {
