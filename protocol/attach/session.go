@@ -14,6 +14,7 @@ type session struct {
 	node        netip.AddrPort
 	certificate Certificate // of the node
 	hash        [32]byte
+	keys        keys // of out and in, for Sleep
 	out, in     noise.Cipher
 	counter     uint64
 	window      window
@@ -32,7 +33,7 @@ type session struct {
 }
 
 func newSession(k keys, index, peer uint64, node netip.AddrPort, c Certificate) *session {
-	return &session{index: index, peer: peer, node: node, certificate: c, hash: k.hash, out: newCipher(k.toNode), in: newCipher(k.fromNode)}
+	return &session{index: index, peer: peer, node: node, certificate: c, hash: k.hash, keys: k, out: newCipher(k.toNode), in: newCipher(k.fromNode)}
 }
 
 func (s *session) seal(frame []byte) ([]byte, error) {
