@@ -151,7 +151,7 @@ func (f *farSide) meetTCP(who *introducedClient, c attach.Candidates) {
 			if err != nil {
 				return
 			}
-			f.server.ServeIntroduced(conn, session.ViaPunched, who.from)
+			f.server.ServeIntroduced(conn, session.ViaPunched, who.from, nil)
 		}
 	})
 	seen, observing, err := reach.Observe(f.ctx, port, f.base.at)
@@ -165,14 +165,14 @@ func (f *farSide) meetTCP(who *introducedClient, c attach.Candidates) {
 	}
 	_ = f.link.Send(attach.KindCandidates, attach.Candidates{Request: c.Request, Offer: offer})
 	for conn := range reach.MeetTCP(f.ctx, port, c.Offer.Addresses(), nil) {
-		f.server.ServeIntroduced(conn, session.ViaPunched, who.from)
+		f.server.ServeIntroduced(conn, session.ViaPunched, who.from, nil)
 	}
 }
 
 func (f *farSide) relay(who *introducedClient, t attach.Ticket) {
 	conn, err := reach.RelayLeg(f.ctx, []netip.AddrPort{f.base.at}, t)
 	if err == nil {
-		f.server.ServeIntroduced(conn, session.ViaRelay, who.from)
+		f.server.ServeIntroduced(conn, session.ViaRelay, who.from, nil)
 	}
 }
 

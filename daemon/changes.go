@@ -33,6 +33,14 @@ func (d *Daemon) pairingChanged(s pairing.State) {
 	d.panel.refresh()
 }
 
+// listChanged shows that the access list is another one.
+func (d *Daemon) listChanged() {
+	d.panel.refresh()
+	if d.station != nil {
+		d.station.alarms.kick(false)
+	}
+}
+
 // record writes to the audit log. A log that cannot be written is shown in the
 // status; it does not keep people out.
 func (d *Daemon) record(e acl.Event) {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,10 +14,73 @@ import (
 // (systemd-timesyncd.service(8)).
 const timesyncStamp = "/run/systemd/timesync/synchronized"
 
-// clock tells the time and whether to believe it.
+// clock tells the time and whether to believe it: that of the kernel where an NTP
+// client has set it, else the one that the basestation told since this start, else
+// nobody's.
 func (d *Daemon) clock() acl.Clock {
-	return acl.Clock{Now: time.Now(), Known: synchronized(unix.Adjtimex, timesyncStamp)}
+	c := acl.Clock{Now: time.Now(), Known: synchronized(unix.Adjtimex, timesyncStamp)}
+	if d.station == nil {
+		return c
+	}
+	if told, ok := d.station.clock.now(); ok && !c.Known {
+		c.Now, c.Known = told, true
+	}
+	if floor := d.station.floor.Load(); floor > 0 {
+		c.Floor = time.Unix(floor, 0)
+	}
+	return c
 }
+
+// floorEvery is how far the time floor may lag behind: each step is written to
+// flash.
+const floorEvery = time.Hour
+
+// raiseFloor keeps that it is not earlier than now. Only a clock that the owner's
+// own system vouches for does that: a floor never sinks, and a basestation that
+// told a year too many would end every grant for good.
+func (s *station) raiseFloor(synchronized bool, now time.Time) {
+	if !synchronized || now.Unix() < s.floor.Load()+int64(floorEvery/time.Second) {
+		return
+	}
+	_ = s.file.change(func(st *stationState) bool { // the status tells of it
+		st.Time = now.Unix()
+		return true
+	})
+	s.floor.Store(now.Unix())
+}
+
+// toldClock is the time as the basestation told it. Zero: it did not.
+type toldClock struct {
+	mu   sync.Mutex
+	unix int64     // seconds, told …
+	at   time.Time // … at this instant of the monotonic clock
+}
+
+// told takes a time, unless it is before the floor or before what was told
+// earlier: within one start time does not go back.
+func (c *toldClock) told(unix uint64, floor int64) {
+	const end = 253402300800 // the year 10000; nothing later can be written down
+	if unix >= end || int64(unix) < floor {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.unix != 0 && int64(unix) < c.nowLocked().Unix() {
+		return
+	}
+	c.unix, c.at = int64(unix), time.Now()
+}
+
+func (c *toldClock) now() (t time.Time, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.unix == 0 {
+		return t, false
+	}
+	return c.nowLocked(), true
+}
+
+func (c *toldClock) nowLocked() time.Time { return time.Unix(c.unix, 0).Add(time.Since(c.at)) }
 
 // synchronized asks the kernel whether an NTP client has set the clock since boot
 // (adjtimex(2): TIME_ERROR means that it is not synchronised). In the sandbox of

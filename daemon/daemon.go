@@ -70,9 +70,11 @@ type Daemon struct {
 	board   *hal.Board           // nil: no board
 	sim     *sim.Board           // nil: the board is real or absent
 	panel   *panel
+	station *station // nil: no basestation
 	events  events
 	present presence
 	doors   doors
+	sockets []*session.Socket // of doors.udp
 
 	// changing is held from looking at a user to changing him, so that who may be
 	// changed is still who is changed. It is taken before every other lock.
@@ -245,8 +247,11 @@ func (d *Daemon) furnish(opened *closers) error {
 	})
 	opened.add(d.server.Close)
 	d.store.OnRevoke(d.cut)
-	d.store.OnChange(d.panel.refresh)
-	return d.openAnnouncer()
+	d.store.OnChange(d.listChanged)
+	if err := d.openAnnouncer(); err != nil {
+		return err
+	}
+	return d.openSockets(opened)
 }
 
 // closers close what was opened, last first.

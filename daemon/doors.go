@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -13,6 +14,9 @@ import (
 	"github.com/keyholed/keyhole/daemon/config"
 	"github.com/keyholed/keyhole/daemon/control"
 	"github.com/keyholed/keyhole/hal/sim"
+	"github.com/keyholed/keyhole/protocol/attach"
+	"github.com/keyholed/keyhole/protocol/reach"
+	"github.com/keyholed/keyhole/protocol/session"
 	"github.com/keyholed/keyhole/tunnel"
 )
 
@@ -33,7 +37,7 @@ func (d *Daemon) openDoors(opened *closers) error {
 	d.doors = doors{tcp: given.TCP, udp: given.UDP, control: given.Control, socket: cfg.Socket}
 	if len(given.TCP) == 0 && len(given.UDP) == 0 {
 		for _, address := range cfg.Device.Listen {
-			if err := d.doors.listen(address, opened); err != nil {
+			if err := d.doors.listen(address, cfg.Basestation.Wanted(), opened); err != nil {
 				return err
 			}
 		}
@@ -63,14 +67,49 @@ func (d *Daemon) openDoors(opened *closers) error {
 	return nil
 }
 
+// openSockets gives the UDP sockets to the sessions and, the first one, to the
+// basestation as well.
+func (d *Daemon) openSockets(opened *closers) error {
+	d.sockets = nil
+	for i, udp := range d.doors.udp {
+		s := session.NewSocket(udp)
+		opened.add(s.Close)
+		s.SetResetKey(d.reset)
+		d.sockets = append(d.sockets, s)
+		if i > 0 || !d.config().Basestation.Wanted() {
+			continue
+		}
+		if err := d.openStation(s); err != nil {
+			return err
+		}
+	}
+	if d.config().Basestation.Wanted() && d.station == nil {
+		return errors.New("a basestation is configured, but systemd passed no UDP socket: add ListenDatagram= to the socket unit")
+	}
+	return nil
+}
+
+// listenTCP makes the port one from which this process can connect as well, where
+// connections are to be punched from it.
+func listenTCP(address string, punched bool) (net.Listener, error) {
+	if !punched {
+		return net.Listen("tcp", address)
+	}
+	l, err := reach.ListenReusable(context.Background(), "tcp", address)
+	if errors.Is(err, reach.ErrNoReuse) {
+		return net.Listen("tcp", address)
+	}
+	return l, err
+}
+
 // listen opens one address for TCP and, with the same port number, for UDP.
-func (o *doors) listen(address string, opened *closers) error {
+func (o *doors) listen(address string, punched bool, opened *closers) error {
 	// With port 0 the kernel chooses for TCP; that port may be taken for UDP.
 	const attempts = 8
 	var err error
 	for range attempts {
 		var tcp net.Listener
-		if tcp, err = net.Listen("tcp", address); err != nil {
+		if tcp, err = listenTCP(address, punched); err != nil {
 			return fmt.Errorf("listen: %w", err)
 		}
 		var udp net.PacketConn
@@ -200,5 +239,10 @@ func Check(cfg *config.Config) error {
 		}
 	}
 	_, err := serviceTable(cfg, o.own)
+	for _, key := range cfg.Basestation.Keys {
+		if _, e := attach.ParseRootKey(key); e != nil {
+			err = errors.Join(err, fmt.Errorf("basestation.key %s: %w", key, e))
+		}
+	}
 	return err
 }

@@ -329,7 +329,7 @@ func TestReload(t *testing.T) {
 	say("before")
 	next := strings.Replace(text(d.dir, serviceTOML("two", "tcp", two.address)), "Front door", "Back door", 1)
 	next = strings.Replace(next, "acme-cam-2", "acme-cam-3", 1)
-	next += "\n[basestation]\naddress = \"base.example.net:7443\"\n" // of a later version: a warning
+	next += "\n[pairing]\nmodes = [\"button\", \"label\"]\n" // the second is of a later version: a warning
 	if err := d.Reload(parse(t, d.dir, next)); err != nil {
 		t.Fatal(err)
 	}
@@ -341,7 +341,7 @@ func TestReload(t *testing.T) {
 	if device.Name != "Back door" || device.Product != "acme-cam-2" {
 		t.Errorf("after the reload: %+v", device)
 	}
-	contains(t, "the warnings", strings.Join(d.Status().Warnings, "\n"), "basestation:")
+	contains(t, "the warnings", strings.Join(d.Status().Warnings, "\n"), "pairing.modes:")
 
 	bad := text(d.dir, serviceTOML("three", "tcp", two.address)+serviceTOML("loop", "tcp", d.address()))
 	err := d.Reload(parse(t, d.dir, bad))

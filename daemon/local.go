@@ -51,7 +51,7 @@ func (d *Daemon) Status() control.Status {
 	s := control.Status{
 		ID: me.ID, Fingerprint: me.Fingerprint, Name: me.Name, Product: me.Product, Version: me.Version, Uptime: me.Uptime,
 		Listen: d.listening(), Pairing: localPairingState(d.window.State()),
-		Basestation: control.Basestation{State: "off"},
+		Basestation: d.station.status(),
 		Users:       len(d.store.Users()), Sessions: len(d.server.Sessions()), Tunnels: d.bridge.Counts().Total,
 		Clock:    control.Clock{State: "unknown", Now: clock.Now},
 		Warnings: d.warnings(),
@@ -220,6 +220,7 @@ func (d *Daemon) warnings() []string {
 	if d.window.State().Locked {
 		w = append(w, "pairing is locked after too many tries: hold the pair button for 10 s")
 	}
+	w = append(w, d.station.warnings()...)
 	for _, later := range d.config().Warnings {
 		w = append(w, later.Error())
 	}

@@ -23,6 +23,7 @@ type scene struct {
 	users   int
 	resets  uint64   // factory resets so far
 	media   int      // open camera tunnels: somebody is watching
+	away    bool     // reachable from beyond the local network
 	others  []string // who is connected and not the owner
 	pairing pairing.State
 	gesture hal.Event // a half done one, or zero
@@ -86,7 +87,11 @@ func (s scene) page() *hal.Picture {
 	if s.media > 0 {
 		state = fmt.Sprintf("Live %d", s.media)
 	}
-	return hal.Page(hal.Line{Text: s.device}, hal.Line{Text: state, Scale: 2}, hal.Line{Text: plural(s.users, "user")}, hal.Line{Text: s.id[:13]})
+	people := plural(s.users, "user")
+	if s.away {
+		people += ", online"
+	}
+	return hal.Page(hal.Line{Text: s.device}, hal.Line{Text: state, Scale: 2}, hal.Line{Text: people}, hal.Line{Text: s.id[:13]})
 }
 
 func lines(texts []string) []hal.Line {

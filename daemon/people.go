@@ -160,6 +160,7 @@ func (d *Daemon) revoke(who string, by acl.By, may func(acl.User) error) (api.Re
 
 // cut ends every session of these keys, the tunnels in them included.
 func (d *Daemon) cut(keys []identity.Fingerprint) {
+	d.station.revoked(keys)
 	d.server.CloseSessions(func(s session.Info) bool { return slices.Contains(keys, s.Peer) })
 }
 

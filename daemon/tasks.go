@@ -28,6 +28,9 @@ func (d *Daemon) newTasks() ([]Task, error) {
 	if d.mdns != nil {
 		tasks = append(tasks, d.mdns)
 	}
+	if d.station != nil {
+		tasks = append(tasks, newTask("basestation", d.station.run))
+	}
 	if d.board != nil {
 		tasks = append(tasks, d.panel, hal.NewWatcher(d.board, d.gesture, d.log.With("room", "hal")))
 	}
@@ -40,12 +43,12 @@ func (d *Daemon) newTasks() ([]Task, error) {
 // serveSessions serves every listener until ctx ends, then lets what is under
 // way finish for drainDuration, or until Hurry.
 func (d *Daemon) serveSessions(ctx context.Context, ready func()) error {
-	failed := make(chan error, len(d.doors.tcp)+len(d.doors.udp))
+	failed := make(chan error, len(d.doors.tcp)+len(d.sockets))
 	for _, l := range d.doors.tcp {
 		go func() { failed <- d.server.ServeTCP(l) }()
 	}
-	for _, l := range d.doors.udp {
-		go func() { failed <- d.server.ServeQUIC(l) }()
+	for _, s := range d.sockets {
+		go func() { failed <- d.server.ServeSocket(s) }()
 	}
 	ready()
 	var first error
@@ -134,7 +137,7 @@ func (d *Daemon) openBoard(opened *closers) {
 func (d *Daemon) scene() scene {
 	s := scene{
 		device: d.config().Device.Name, id: string(d.key.ID()), users: len(d.store.Users()),
-		media: d.bridge.Counts().Media, pairing: d.window.State(),
+		media: d.bridge.Counts().Media, pairing: d.window.State(), away: d.station.attached(),
 	}
 	epoch, _ := d.store.Position()
 	s.resets = epoch - 1
@@ -186,6 +189,7 @@ func (d *Daemon) Healthy(ctx context.Context) error {
 		d.server.Sessions()
 		d.bridge.Counts()
 		d.store.Users()
+		d.station.status()
 	}()
 	select {
 	case <-done:

@@ -49,7 +49,8 @@ func (d *Daemon) services(w http.ResponseWriter, _ *http.Request, c caller) erro
 
 func (d *Daemon) me(w http.ResponseWriter, _ *http.Request, c caller) error {
 	info := c.session.Info()
-	me := api.Me{User: c.user.Name, Role: c.user.Role, Fingerprint: info.Peer, Path: string(info.Path), Remote: info.Remote.String()}
+	me := api.Me{User: c.user.Name, Role: c.user.Role, Fingerprint: info.Peer, Path: string(info.Path), Via: string(info.Via), Remote: info.Remote.String(),
+		Basestation: d.station.forCaller(info.Peer)}
 	for _, k := range c.user.Keys {
 		if k.Fingerprint == info.Peer {
 			me.KeyName = k.Name
@@ -70,7 +71,7 @@ func (d *Daemon) live() api.Sessions {
 	for _, s := range d.server.Sessions() {
 		user, _ := d.store.UserOf(s.Peer)
 		list.Sessions = append(list.Sessions, api.Session{
-			Number: s.Number, User: user.Name, Fingerprint: s.Peer, Path: string(s.Path), Remote: s.Remote.String(),
+			Number: s.Number, User: user.Name, Fingerprint: s.Peer, Path: string(s.Path), Via: string(s.Via), Remote: s.Remote.String(),
 			Seconds: int64(time.Since(s.Since).Seconds()),
 		})
 	}

@@ -78,9 +78,11 @@ func TestAskFailsClosed(t *testing.T) {
 	hang := make(chan struct{})
 	elsewhere := receive(t, fine)
 	for name, answer := range map[string]http.HandlerFunc{
-		"status":   func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500); fmt.Fprint(w, `{"allow": true}`) },
-		"created":  func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201); fmt.Fprint(w, `{"allow": true}`) },
-		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 307) },
+		"status":  func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500); fmt.Fprint(w, `{"allow": true}`) },
+		"created": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201); fmt.Fprint(w, `{"allow": true}`) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
+		},
 		"empty":    func(http.ResponseWriter, *http.Request) {},
 		"no field": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"grant": "x"}`) },
 		"string":   func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"allow": "true"}`) },

@@ -173,7 +173,7 @@ func TestDeliversToAReceiverWithBadHabits(t *testing.T) {
 		"fails": func(_ int, w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(500); return false },
 		"busy":  func(_ int, w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(429); return false },
 		"redirects": func(_ int, w http.ResponseWriter, r *http.Request) bool {
-			http.Redirect(w, r, elsewhere.URL, 307)
+			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
 			return false
 		},
 		"hangs": func(_ int, _ http.ResponseWriter, r *http.Request) bool { <-hanging; return false },

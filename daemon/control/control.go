@@ -63,11 +63,24 @@ type Asking struct {
 	Check       string               `json:"check"` // the six digits, as the client shows them
 }
 
+// States of Basestation.
+const (
+	BasestationOff        = "off"        // none is configured: this device serves the local network only
+	BasestationConnecting = "connecting" // it has not answered, or not yet
+	BasestationAttached   = "attached"   // the device can be asked for from beyond the local network
+)
+
 // Basestation is the way to the world beyond the LAN.
 type Basestation struct {
-	State   string `json:"state"` // "off": this device serves the local network only
-	Address string `json:"address"`
-	Path    string `json:"path"`
+	State   string `json:"state"`
+	Address string `json:"address"` // as configured: the one that answered last
+	Path    string `json:"path"`    // "udp" or "tcp"; "" while not attached
+	// Observed is where the basestation sees this device over UDP; "" over TCP.
+	Observed      string `json:"observed,omitempty"`
+	Since         int64  `json:"since"`           // seconds in this state
+	Error         string `json:"error,omitempty"` // why not attached
+	Introductions int    `json:"introductions"`   // clients that may come now
+	Relayed       int    `json:"relayed"`         // connections through the basestation
 }
 
 // Board is the hardware as far as a person sees it.

@@ -39,7 +39,7 @@ var arrows = []struct {
 	{"basestation/relay", []string{"protocol/attach", "protocol/identity"}},
 	{"basestation/registry", []string{"basestation/store", "basestation/memstore", "protocol/identity", "protocol/attach"}}, // memstore: tests
 	{"basestation/push", []string{"basestation/store", "basestation/memstore"}},                                             // memstore is for tests
-	{"basestation/admin", []string{"basestation/memstore", "basestation/registry", "basestation/store", "protocol/api", "protocol/identity"}},
+	{"basestation/admin", []string{"basestation/registry", "basestation/store", "basestation/memstore", "protocol/api", "protocol/attach", "protocol/identity"}}, // memstore: tests
 	{"basestation/config", nil},
 	{"basestation", []string{"basestation/store", "basestation/memstore", "basestation/fleet", "basestation/relay", "basestation/registry", "basestation/push", "protocol/attach", "protocol/identity"}}, // memstore: tests
 	{"tunnel", nil},

@@ -17,43 +17,58 @@ type Operation struct {
 	Summary string // one sentence
 	Action  string // what the access list is asked for; "" when no permission is needed
 	Query   []Parameter
-	Request any    // zero value of the body type; nil: no body
-	Answer  any    // zero value of the body type; nil: no body
-	Stream  string // media type when the answer is a stream and Answer the type of one item
-	Refuses []Code // beyond the ones every operation may answer
+	Words   []Parameter // of the query string, too, but text
+	Request any         // zero value of the body type; nil: no body
+	Answer  any         // zero value of the body type; nil: no body
+	Stream  string      // media type when the answer is a stream and Answer the type of one item
+	Refuses []Code      // beyond the ones every operation may answer
 }
 
-// A Parameter of the query string. All are whole numbers.
+// A Parameter of the query string: a whole number, or text in Words.
 type Parameter struct {
 	Name    string
 	Summary string
 }
 
-// OpenAPI returns the OpenAPI 3.1 document of the operations as JSON.
+// OpenAPI returns the OpenAPI 3.1 document of a device's operations as JSON.
 func OpenAPI(title, version string, operations []Operation) ([]byte, error) {
+	return Document{Title: title, Version: version, Operations: operations, Scheme: "key", Security: map[string]any{
+		"type": "mutualTLS", "description": "a client key that the device has paired",
+	}}.JSON()
+}
+
+// A Document describes an interface: its operations, and how a caller proves
+// itself to those that have an action.
+type Document struct {
+	Title, Version string
+	Operations     []Operation
+	Scheme         string         // name of the security scheme
+	Security       map[string]any // the scheme itself (OpenAPI 3.1, security scheme object)
+}
+
+// JSON returns the OpenAPI 3.1 document.
+func (doc Document) JSON() ([]byte, error) {
 	schemas := schemaSet{}
 	paths := map[string]map[string]any{}
-	for _, op := range operations {
+	for _, op := range doc.Operations {
 		if paths[op.Path] == nil {
 			paths[op.Path] = map[string]any{}
 		}
-		paths[op.Path][strings.ToLower(op.Method)] = op.describe(schemas)
+		paths[op.Path][strings.ToLower(op.Method)] = op.describe(schemas, doc.Scheme)
 	}
 	schemas.add(reflect.TypeFor[Problem]())
 	return json.MarshalIndent(map[string]any{
 		"openapi": "3.1.0",
-		"info":    map[string]any{"title": title, "version": version},
+		"info":    map[string]any{"title": doc.Title, "version": doc.Version},
 		"paths":   paths,
 		"components": map[string]any{
-			"schemas": schemas,
-			"securitySchemes": map[string]any{
-				"key": map[string]any{"type": "mutualTLS", "description": "a client key that the device has paired"},
-			},
+			"schemas":         schemas,
+			"securitySchemes": map[string]any{doc.Scheme: doc.Security},
 		},
 	}, "", "  ")
 }
 
-func (op Operation) describe(schemas schemaSet) map[string]any {
+func (op Operation) describe(schemas schemaSet, scheme string) map[string]any {
 	answers := map[string]any{}
 	ok := map[string]any{"description": "done"}
 	if op.Answer != nil {
@@ -79,7 +94,7 @@ func (op Operation) describe(schemas schemaSet) map[string]any {
 	}
 	d := map[string]any{"summary": op.Summary, "responses": answers}
 	if op.Action != "" {
-		d["security"] = []any{map[string]any{"key": []string{}}}
+		d["security"] = []any{map[string]any{scheme: []string{}}}
 		d["x-keyhole-action"] = op.Action
 	}
 	if parameters := op.parameters(); len(parameters) > 0 {
@@ -103,6 +118,10 @@ func (op Operation) parameters() []any {
 	for _, q := range op.Query {
 		list = append(list, map[string]any{"name": q.Name, "in": "query", "description": q.Summary,
 			"schema": map[string]any{"type": "integer", "minimum": 0}})
+	}
+	for _, q := range op.Words {
+		list = append(list, map[string]any{"name": q.Name, "in": "query", "description": q.Summary,
+			"schema": map[string]any{"type": "string"}})
 	}
 	return list
 }

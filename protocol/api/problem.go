@@ -1,6 +1,7 @@
 // Package api is the vocabulary of the device's HTTP interface: the resource
 // types, the problem documents that say no, the rules for reading JSON from
-// strangers, and the OpenAPI description made from a table of operations.
+// strangers, and the OpenAPI description made from a table of operations. The
+// operator's interface at a basestation speaks with the same words.
 //
 // Device and client both use it, so that a field exists once. It holds no
 // handlers, asks nobody for permission and opens no connection.
@@ -23,6 +24,7 @@ type Code string
 // Codes, with the HTTP status that each comes with.
 const (
 	CodeMalformed   Code = "malformed"    // 400: not JSON, an unknown or missing field, a bad value
+	CodeToken       Code = "token"        // 401: no token, or one that is not valid; of a basestation alone
 	CodeForbidden   Code = "forbidden"    // 403: the key may not do this
 	CodeClosed      Code = "closed"       // 403: no pairing now, or not for this caller
 	CodeNotFound    Code = "not-found"    // 404: told only to those who may list
@@ -41,7 +43,7 @@ const (
 )
 
 var statusOf = map[Code]int{
-	CodeMalformed: 400, CodeForbidden: 403, CodeClosed: 403, CodeNotFound: 404, CodeMethod: 405,
+	CodeMalformed: 400, CodeToken: 401, CodeForbidden: 403, CodeClosed: 403, CodeNotFound: 404, CodeMethod: 405,
 	CodeTimeout: 408, CodeConflict: 409, CodeNameTaken: 409, CodeBusy: 409, CodeAborted: 409,
 	CodeTooLarge: 413, CodeMedia: 415, CodeLimit: 429, CodeInternal: 500, CodeServiceDown: 502, CodeUnavailable: 503,
 }
@@ -65,10 +67,10 @@ type Problem struct {
 }
 
 var titles = map[Code]string{
-	CodeMalformed: "The request cannot be understood", CodeForbidden: "Not permitted", CodeClosed: "Pairing is not open to you now",
+	CodeMalformed: "The request cannot be understood", CodeToken: "A valid token is needed", CodeForbidden: "Not permitted", CodeClosed: "Pairing is not open to you now",
 	CodeNotFound: "Not found", CodeMethod: "Method not allowed", CodeTimeout: "It took too long", CodeConflict: "Against a rule",
 	CodeNameTaken: "The name is taken", CodeBusy: "Somebody else is pairing", CodeAborted: "The pairing was ended",
-	CodeTooLarge: "Too large", CodeMedia: "Wrong media type", CodeLimit: "Too many at once", CodeInternal: "The device made a mistake",
+	CodeTooLarge: "Too large", CodeMedia: "Wrong media type", CodeLimit: "Too many at once", CodeInternal: "A mistake of the server",
 	CodeServiceDown: "The service does not answer", CodeUnavailable: "Not possible now",
 }
 

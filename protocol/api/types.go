@@ -119,6 +119,7 @@ type Me struct {
 	Fingerprint identity.Fingerprint `json:"fingerprint"`
 	KeyName     string               `json:"key_name"`
 	Path        string               `json:"path" doc:"how this session came: tcp or quic"`
+	Via         string               `json:"via" doc:"how the two came together: direct, punched or relay"`
 	Remote      string               `json:"remote" doc:"address the device sees"`
 	Basestation *Basestation         `json:"basestation,omitempty" doc:"how to reach the device from beyond its network; absent where it is attached nowhere"`
 }
@@ -176,6 +177,7 @@ type Session struct {
 	User        string               `json:"user,omitempty" doc:"absent for a client that is not paired"`
 	Fingerprint identity.Fingerprint `json:"fingerprint"`
 	Path        string               `json:"path"`
+	Via         string               `json:"via"`
 	Remote      string               `json:"remote"`
 	Seconds     int64                `json:"seconds" doc:"age"`
 }

@@ -18,9 +18,11 @@ type link struct {
 	records records
 	ended   bool // TCP has ended, which anybody on the wire can bring about
 
+	gone func() // called once, when the link has closed; nil, or set before its first use
+
 	mu     sync.Mutex
 	over   bool
-	closed func() // called once, when the link has closed
+	closed func() // the same, but another one at each stage of a connection
 }
 
 // readyLink is a link whose system can tell when there is something to read.
@@ -81,6 +83,9 @@ func (l *link) Close() error {
 	}
 	if closed != nil {
 		closed()
+	}
+	if l.gone != nil {
+		l.gone()
 	}
 	return err
 }

@@ -47,6 +47,7 @@ type Server struct {
 	door     *door
 	register *register
 	tickets  *tickets
+	expected proven
 
 	tcp         *tls.Config
 	quic        *tls.Config

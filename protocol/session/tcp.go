@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"time"
 
@@ -28,7 +29,7 @@ func (s *Server) ServeTCP(l net.Listener) error {
 	for {
 		tcp, err := l.Accept()
 		if err == nil {
-			s.welcome(tcp, &arrival{via: ViaDirect})
+			s.welcome(tcp, &arrival{via: s.viaOf(tcp)})
 			continue
 		}
 		if s.isClosing() {
@@ -60,15 +61,29 @@ func (s *Server) ServeConn(conn net.Conn, via Via) { s.welcome(conn, &arrival{vi
 // ServeIntroduced is ServeConn for the one peer whom an introduction was about:
 // whoever else comes by it is cut after the handshake, before any request. Its
 // place at the door is charged to that peer, because behind a relay all have the
-// relay's address, and one of them could push out all others.
-func (s *Server) ServeIntroduced(conn net.Conn, via Via, peer identity.Fingerprint) {
-	s.welcome(conn, &arrival{via: via, only: peer})
+// relay's address, and one of them could push out all others. Over, if not nil, is
+// called once when the connection has closed; it must not block.
+func (s *Server) ServeIntroduced(conn net.Conn, via Via, peer identity.Fingerprint, over func()) {
+	s.welcome(conn, &arrival{via: via, only: peer, over: over})
+}
+
+// Expect says that whoever connects to a listener from an address within the
+// next provenLife was punched through to it: when two connect to each other at
+// the same moment, either side's listener may get the connection.
+func (s *Server) Expect(from netip.AddrPort) { s.expected.add(from, time.Now()) }
+
+func (s *Server) viaOf(tcp net.Conn) Via {
+	if s.expected.has(addrPort(tcp.RemoteAddr()), time.Now()) {
+		return ViaPunched
+	}
+	return ViaDirect
 }
 
 // An arrival is how a connection came.
 type arrival struct {
 	via  Via
 	only identity.Fingerprint // who may use it; zero: anybody
+	over func()               // called once when it has closed; may be nil
 }
 
 // errOther means that somebody else came than who was introduced.
@@ -87,6 +102,7 @@ func (s *Server) welcome(tcp net.Conn, a *arrival) {
 		_ = c.SetKeepAliveConfig(keepAlive) // a peer that is gone already is found by the handshake
 	}
 	l, over, gate := newLink(tcp)
+	l.gone = a.over
 	v := &visitor{from: a.source(tcp), cut: l.cut}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -66,7 +66,7 @@ func newSocket(t testing.TB) *Socket {
 // overConns gives the device one end of each connection that the client opens.
 func overConns(t testing.TB, d *device, k *identity.Key, via Via, warm int) *Client {
 	t.Helper()
-	c, err := DialConn(context.Background(), legs(t, func(leg net.Conn) { d.ServeIntroduced(leg, via, k.Fingerprint()) }), via, DialConfig{
+	c, err := DialConn(context.Background(), legs(t, func(leg net.Conn) { d.ServeIntroduced(leg, via, k.Fingerprint(), nil) }), via, DialConfig{
 		Key: k, Pin: identity.PinFingerprint(d.key.Fingerprint()), WarmConns: warm,
 	})
 	if err != nil {
@@ -265,7 +265,7 @@ func TestLegIsForOnePeer(t *testing.T) {
 	introduced, other := newKey(t), newKey(t)
 	d.pair(introduced, true)
 	d.pair(other, true)
-	open := legs(t, func(leg net.Conn) { d.ServeIntroduced(leg, ViaRelay, introduced.Fingerprint()) })
+	open := legs(t, func(leg net.Conn) { d.ServeIntroduced(leg, ViaRelay, introduced.Fingerprint(), nil) })
 	dial := func(k *identity.Key) error {
 		c, err := DialConn(context.Background(), open, ViaRelay, DialConfig{Key: k, Pin: identity.TrustAsFound})
 		if err != nil {
@@ -294,11 +294,11 @@ func TestRelayedFloodPushesItselfOut(t *testing.T) {
 	d := startDevice(t, Limits{Unauthenticated: 8}, nil)
 	flooder, owner := newKey(t).Fingerprint(), newKey(t)
 	d.pair(owner, true)
-	flood := legs(t, func(leg net.Conn) { d.ServeIntroduced(leg, ViaRelay, flooder) })
+	flood := legs(t, func(leg net.Conn) { d.ServeIntroduced(leg, ViaRelay, flooder, nil) })
 	// The owner's leg waits in its handshake, the oldest of all.
 	ready := make(chan struct{}, 1)
 	patient := legs(t, func(leg net.Conn) {
-		d.ServeIntroduced(leg, ViaRelay, owner.Fingerprint())
+		d.ServeIntroduced(leg, ViaRelay, owner.Fingerprint(), nil)
 		ready <- struct{}{}
 	})
 	mine, err := patient(context.Background())
@@ -447,4 +447,80 @@ func TestSocketOutlivesItsSessions(t *testing.T) {
 	defer c.Close()
 	_ = s.Close()
 	<-c.Done()
+}
+
+// Whoever gave a leg away hears once that it has closed, however it did: refused
+// at the door, cut by a revocation, ended by the peer.
+func TestLegTellsItsEnd(t *testing.T) {
+	d := startDevice(t, Limits{}, nil)
+	k, other := newKey(t), newKey(t)
+	d.pair(k, true)
+	over := make(chan string, 8)
+	served := 0
+	open := legs(t, func(leg net.Conn) {
+		served++
+		name := string(rune('a' + served - 1))
+		d.ServeIntroduced(leg, ViaRelay, k.Fingerprint(), func() { over <- name })
+	})
+	leg, err := open(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = leg.Close()
+	if got := <-over; got != "a" {
+		t.Errorf("%s closed", got)
+	}
+	_, _ = DialConn(context.Background(), open, ViaRelay, DialConfig{Key: other, Pin: identity.TrustAsFound})
+	if got := <-over; got != "b" {
+		t.Errorf("%s closed", got)
+	}
+	c, err := DialConn(context.Background(), open, ViaRelay, DialConfig{Key: k, Pin: identity.TrustAsFound})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	get(t, c, "/")
+	d.CloseSessions(func(Info) bool { return true })
+	if got := <-over; got != "c" {
+		t.Errorf("%s closed", got)
+	}
+	select {
+	case got := <-over:
+		t.Errorf("%s closed twice", got)
+	default:
+	}
+}
+
+// A connection that a listener accepts from an address it was to meet is a punched
+// one.
+func TestExpectedConnections(t *testing.T) {
+	d := startDevice(t, Limits{}, nil)
+	k := newKey(t)
+	for _, expect := range []bool{true, false} {
+		conn, err := net.Dial("tcp", d.tcp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := ViaDirect
+		if expect {
+			want = ViaPunched
+			_ = conn.(*net.TCPConn).SetLinger(0) // its port is known now, and is used again at once
+			_ = conn.Close()
+			from := addrPort(conn.LocalAddr())
+			d.Expect(from)
+			if conn, err = (&net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(from)}).Dial("tcp", d.tcp); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c, err := DialConn(context.Background(), func(context.Context) (net.Conn, error) { return conn, nil }, want, DialConfig{Key: k, Pin: identity.TrustAsFound})
+		if err != nil {
+			t.Fatal(err)
+		}
+		get(t, c, "/")
+		if got := d.Sessions()[0].Via; got != want {
+			t.Errorf("expected %v: came by %s", expect, got)
+		}
+		c.Close()
+		until(t, "it is over", func() bool { return len(d.Sessions()) == 0 })
+	}
 }

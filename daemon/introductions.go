@@ -1,0 +1,268 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/keyholed/keyhole/protocol/attach"
+	"github.com/keyholed/keyhole/protocol/identity"
+)
+
+// Limits of what a basestation can have the device do. It names who asks and
+// where, and may be hostile.
+const (
+	// maxIntroductions are in their first minute at once: every member of a large family moving to
+	// another network in the same minute. It is the puncher's limit too.
+	maxIntroductions = 32
+	// introductionLife is how long a client may come by an introduction and ask
+	// for legs: twice what a ticket lives. While legs are open it goes on.
+	introductionLife = time.Minute
+	// maxLegs and maxLegsEach bound relayed connections: a standing one, 8 warm
+	// ones and as many tunnels, and four clients of that kind.
+	maxLegs     = 64
+	maxLegsEach = 16
+	// peerBurst and peerEvery pace one fingerprint: ten at once, for a client whose
+	// network comes and goes, then one each 2 s.
+	peerBurst = 10
+	peerEvery = 2 * time.Second
+	// allBurst and allEvery pace all of them before a signature is looked at,
+	// which costs a tenth of a millisecond and on slow boards a few.
+	allBurst = 64
+	allEvery = 50 * time.Millisecond
+	// maxRemembered introductions are known again: none is taken twice. At the
+	// pace of all it takes a minute to push one out, when it has ended anyway, and
+	// then its peer's pace still holds.
+	maxRemembered = 1024
+	// maxPaced fingerprints have a pace of their own. Only paired ones get that
+	// far, and there are at most 8,000 of those; the oldest is forgotten.
+	maxPaced = 256
+)
+
+// Why an introduction, or a leg of one, is refused. They are for the log; the
+// basestation hears a bare no.
+var (
+	errStranger   = errors.New("the key is not on the access list")
+	errReplayed   = errors.New("an introduction that was there before")
+	errTooFast    = errors.New("too many introductions")
+	errTooMany    = errors.New("too many introductions at once")
+	errNotOpen    = errors.New("no such introduction is open")
+	errTooManyLeg = errors.New("too many relayed connections")
+)
+
+// An introduction is a client that may come, for introductionLife.
+type introduction struct {
+	request   uint64
+	hash      attach.Hash
+	peer      identity.Fingerprint
+	publicKey []byte
+	observed  netip.AddrPort // of the client over UDP, as the basestation says; may be invalid
+	own       []netip.AddrPort
+	ctx       context.Context // ends with it
+	end       context.CancelFunc
+	theirs    chan []netip.AddrPort // the client's TCP addresses; holds one
+
+	// Guarded by introductions.mu.
+	until time.Time
+	legs  int
+}
+
+// introductions are those that the device has said yes to. It decides what is
+// open and opens nothing itself.
+type introductions struct {
+	known func(identity.Fingerprint) bool
+	now   func() time.Time
+
+	mu         sync.Mutex
+	open       map[uint64]*introduction // by request of the present link
+	all        map[*introduction]bool   // those of former links too
+	remembered map[attach.Hash]bool
+	order      []attach.Hash // of remembered, oldest first
+	legs       int
+	everybody  bucket
+	peers      map[identity.Fingerprint]*bucket
+}
+
+func newIntroductions(known func(identity.Fingerprint) bool, now func() time.Time) *introductions {
+	return &introductions{
+		known: known, now: now,
+		open: map[uint64]*introduction{}, all: map[*introduction]bool{},
+		remembered: map[attach.Hash]bool{}, peers: map[identity.Fingerprint]*bucket{},
+		everybody: bucket{burst: allBurst, every: allEvery},
+	}
+}
+
+// hurried reports that too many come; it is asked before any work is done.
+func (t *introductions) hurried() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.everybody.take(t.now())
+}
+
+// accept opens an introduction whose signature is good, or says why not.
+func (t *introductions) accept(ctx context.Context, in *attach.Introduction, peer identity.Fingerprint) (*introduction, error) {
+	if !t.known(peer) {
+		return nil, errStranger
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now()
+	t.sweepLocked(now)
+	switch {
+	case t.remembered[in.Hash]:
+		return nil, errReplayed
+	case !t.paceLocked(peer).take(now):
+		return nil, errTooFast
+	case t.freshLocked(now) >= maxIntroductions:
+		return nil, errTooMany
+	case t.open[in.Request] != nil:
+		return nil, errReplayed // a number names one introduction
+	}
+	t.rememberLocked(in.Hash)
+	i := &introduction{
+		request: in.Request, hash: in.Hash, peer: peer, publicKey: in.Introduce.PublicKey,
+		observed: in.Observed.AddrPort, own: in.Introduce.Addresses(),
+		theirs: make(chan []netip.AddrPort, 1), until: now.Add(introductionLife),
+	}
+	i.ctx, i.end = context.WithCancel(ctx)
+	t.open[i.request], t.all[i] = i, true
+	return i, nil
+}
+
+// find returns an open introduction of the present link.
+func (t *introductions) find(request uint64) (*introduction, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sweepLocked(t.now())
+	if i := t.open[request]; i != nil {
+		return i, nil
+	}
+	return nil, errNotOpen
+}
+
+// leg takes a place for a relayed connection, to be given back by legOver.
+func (t *introductions) leg(request uint64) (*introduction, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sweepLocked(t.now())
+	i := t.open[request]
+	switch {
+	case i == nil:
+		return nil, errNotOpen
+	case i.legs >= maxLegsEach || t.legs >= maxLegs:
+		return nil, errTooManyLeg
+	}
+	i.legs++
+	t.legs++
+	return i, nil
+}
+
+func (t *introductions) legOver(i *introduction) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i.legs--
+	t.legs--
+	t.sweepLocked(t.now())
+}
+
+// renumber forgets the numbers: they were those of a link that is no more. What is
+// under way goes on.
+func (t *introductions) renumber() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.open)
+}
+
+// drop ends the introductions of peers that may not come any more.
+func (t *introductions) drop(gone func(identity.Fingerprint) bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range t.all {
+		if gone(i.peer) {
+			t.endLocked(i)
+		}
+	}
+}
+
+func (t *introductions) sweepLocked(now time.Time) {
+	for i := range t.all {
+		if i.legs == 0 && !now.Before(i.until) {
+			t.endLocked(i)
+		}
+	}
+}
+
+// freshLocked counts those that may still bring somebody. Others live for their
+// legs, which are counted by themselves.
+func (t *introductions) freshLocked(now time.Time) int {
+	n := 0
+	for i := range t.all {
+		if now.Before(i.until) {
+			n++
+		}
+	}
+	return n
+}
+
+func (t *introductions) endLocked(i *introduction) {
+	i.end()
+	delete(t.all, i)
+	if t.open[i.request] == i {
+		delete(t.open, i.request)
+	}
+}
+
+func (t *introductions) rememberLocked(h attach.Hash) {
+	if len(t.order) >= maxRemembered {
+		delete(t.remembered, t.order[0])
+		t.order = append(t.order[:0], t.order[1:]...)
+	}
+	t.remembered[h] = true
+	t.order = append(t.order, h)
+}
+
+func (t *introductions) paceLocked(peer identity.Fingerprint) *bucket {
+	if b := t.peers[peer]; b != nil {
+		return b
+	}
+	if len(t.peers) >= maxPaced {
+		var oldest identity.Fingerprint
+		for f, b := range t.peers {
+			if oldest.IsZero() || b.last.Before(t.peers[oldest].last) {
+				oldest = f
+			}
+		}
+		delete(t.peers, oldest)
+	}
+	b := &bucket{burst: peerBurst, every: peerEvery}
+	t.peers[peer] = b
+	return b
+}
+
+// count tells how many introductions and relayed connections are open.
+func (t *introductions) count() (open, legs int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.all), t.legs
+}
+
+// A bucket lets burst things through at once and then one each every.
+type bucket struct {
+	burst int
+	every time.Duration
+
+	spent float64 // of burst
+	last  time.Time
+}
+
+func (b *bucket) take(now time.Time) bool {
+	b.spent = max(0, b.spent-float64(now.Sub(b.last))/float64(b.every))
+	b.last = now
+	if b.spent+1 > float64(b.burst) {
+		return false
+	}
+	b.spent++
+	return true
+}

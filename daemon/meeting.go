@@ -1,0 +1,190 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/keyholed/keyhole/protocol/attach"
+	"github.com/keyholed/keyhole/protocol/reach"
+	"github.com/keyholed/keyhole/protocol/session"
+)
+
+// introduce answers a basestation that says that somebody asks for this device,
+// and opens the ways to a client who may.
+func (s *station) introduce(ctx context.Context, in *attach.Introduction) error {
+	i, err := s.judge(ctx, in)
+	if err != nil {
+		no := s.link.Send(attach.KindAnswer, attach.Answer{Request: in.Request, Verdict: attach.VerdictNo})
+		if no != nil {
+			err = fmt.Errorf("%w (and the answer was not sent: %v)", err, no)
+		}
+		return err
+	}
+	offer, err := attach.SignOffer(s.d.key, i.hash, s.d.key.ID(), i.peer, attach.UDP, s.addresses(int(s.socket.LocalAddr().Port())))
+	if err == nil {
+		err = s.link.Send(attach.KindAnswer, attach.Answer{Request: i.request, Verdict: attach.VerdictYes, Offer: offer})
+	}
+	if err != nil {
+		i.end()
+		return err
+	}
+	s.log.Info("introduced", "peer", i.peer.Short(), "observed", i.observed)
+	s.started.Go(func() { s.punch(i) })
+	if s.port != 0 {
+		s.started.Go(func() { s.meetTCP(i) })
+	}
+	return nil
+}
+
+// judge says yes by returning an open introduction.
+func (s *station) judge(ctx context.Context, in *attach.Introduction) (*introduction, error) {
+	if s.open.hurried() {
+		return nil, errTooFast
+	}
+	peer, err := in.Check(s.d.key.ID())
+	if err != nil {
+		return nil, err
+	}
+	return s.open.accept(ctx, in, peer)
+}
+
+// punch opens a way for UDP. Whoever answers has proven his address, and QUIC
+// asks him for no other proof.
+func (s *station) punch(i *introduction) {
+	for at := range s.puncher.Punch(i.ctx, i.hash, s.targets(i)) {
+		s.socket.Proven(at)
+	}
+}
+
+// targets are where a client may be: where the basestation sees him, and what he
+// signed himself, as far as that can be tried from here.
+func (s *station) targets(i *introduction) []netip.AddrPort {
+	var out []netip.AddrPort
+	if s.mayBeObserved(i.observed) {
+		out = append(out, i.observed)
+	}
+	return append(out, s.usable(i.own, i.observed)...)
+}
+
+// usable are the candidates of a client that lead to him and not to some machine
+// of ours that happens to have the same address.
+func (s *station) usable(candidates []netip.AddrPort, theirs netip.AddrPort) []netip.AddrPort {
+	seen, prefixes := s.link.Status().Observed, reach.Prefixes()
+	var out []netip.AddrPort
+	for _, c := range candidates {
+		if reach.Usable(c, seen, theirs, prefixes) && !slices.Contains(out, c) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// mayBeObserved says whether a basestation can have seen somebody there. It says
+// so without a signature, and could aim us at machines of the owner's network: a
+// private address is believed only from a basestation that is itself at one, and
+// so in our network; one of this machine only from one on this machine.
+func (s *station) mayBeObserved(a netip.AddrPort) bool {
+	node := s.link.Status().Node.Addr().Unmap()
+	ip := a.Addr().Unmap()
+	switch {
+	case !a.IsValid() || attach.IsStream(a):
+		return false
+	case ip.IsLoopback():
+		return node.IsLoopback()
+	case ip.IsPrivate():
+		return node.IsPrivate() || node.IsLoopback()
+	}
+	// Judged as if we saw ourselves there: everything else that is no public
+	// address is out.
+	return reach.Usable(a, netip.AddrPort{}, netip.AddrPort{}, nil)
+}
+
+// candidatesWait is how long the client has to learn its own outside address: a
+// question to the basestation, and the way of the answer through it.
+const candidatesWait = 5 * time.Second
+
+// meetTCP connects to the client at the moment in which the client connects here.
+func (s *station) meetTCP(i *introduction) {
+	node := s.link.Status().Node
+	if !node.IsValid() {
+		return
+	}
+	seen, release, err := s.observer.Observe(i.ctx, s.port, node)
+	if err != nil {
+		s.log.Debug("no TCP is punched", "peer", i.peer.Short(), "error", err)
+		return
+	}
+	defer release() // the router keeps the port for us until then
+	mine := append([]netip.AddrPort{seen}, s.addresses(s.port)...)
+	offer, err := attach.SignOffer(s.d.key, i.hash, s.d.key.ID(), i.peer, attach.TCP, mine)
+	if err == nil {
+		err = s.link.Send(attach.KindCandidates, attach.Candidates{Request: i.request, Offer: offer})
+	}
+	if err != nil {
+		s.log.Debug("no TCP is punched", "peer", i.peer.Short(), "error", err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(i.ctx, candidatesWait)
+	defer cancel()
+	var peers []netip.AddrPort
+	select {
+	case theirs := <-i.theirs:
+		peers = s.usable(theirs, i.observed)
+	case <-ctx.Done():
+		return
+	}
+	for _, p := range peers {
+		s.d.server.Expect(p)
+	}
+	for conn := range reach.MeetTCP(i.ctx, s.port, peers, nil) {
+		s.log.Debug("TCP is punched", "peer", i.peer.Short(), "remote", conn.RemoteAddr().String())
+		s.d.server.ServeIntroduced(conn, session.ViaPunched, i.peer, nil)
+	}
+}
+
+// candidates takes the client's TCP addresses, once for each introduction.
+func (s *station) candidates(c *attach.Candidates) error {
+	i, err := s.open.find(c.Request)
+	if err != nil {
+		return err
+	}
+	if c.Offer.Transport != attach.TCP {
+		return fmt.Errorf("candidates for %s", c.Offer.Transport)
+	}
+	if err := c.Offer.CheckClient(i.hash, s.d.key.Fingerprint(), i.publicKey); err != nil {
+		return err
+	}
+	select {
+	case i.theirs <- c.Offer.Addresses():
+	default: // once is enough
+	}
+	return nil
+}
+
+// relay opens our leg of a relayed connection to the node that we are attached to,
+// and nowhere else, for a client to whom we have said yes.
+func (s *station) relay(r attach.Relay) error {
+	node, attached := s.link.Node()
+	if !attached {
+		return attach.ErrSilent
+	}
+	i, err := s.open.leg(r.Request)
+	if err != nil {
+		return err
+	}
+	s.started.Go(func() {
+		over := func() { s.open.legOver(i) }
+		conn, err := reach.RelayLeg(i.ctx, node.Addresses, r.Ticket)
+		if err != nil {
+			s.log.Warn("no relayed connection", "peer", i.peer.Short(), "error", err)
+			over()
+			return
+		}
+		s.log.Info("relayed", "peer", i.peer.Short(), "through", conn.RemoteAddr().String())
+		s.d.server.ServeIntroduced(conn, session.ViaRelay, i.peer, over)
+	})
+	return nil
+}

@@ -1,0 +1,378 @@
+package daemon
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/keyholed/keyhole/daemon/config"
+	"github.com/keyholed/keyhole/daemon/control"
+	"github.com/keyholed/keyhole/internal/durable"
+	"github.com/keyholed/keyhole/internal/version"
+	"github.com/keyholed/keyhole/protocol/api"
+	"github.com/keyholed/keyhole/protocol/attach"
+	"github.com/keyholed/keyhole/protocol/identity"
+	"github.com/keyholed/keyhole/protocol/reach"
+	"github.com/keyholed/keyhole/protocol/session"
+)
+
+// A station is the device's end of its basestation: the link by which it can be
+// asked for from beyond the local network, what it keeps on disk for that, and
+// the introductions that come by it. Nil is a device that has none.
+//
+// The basestation is believed in what it alone can know (who asks, where it sees
+// whom, the time) and in nothing that would let anybody in: that is for TLS and
+// the access list, as on the LAN.
+type station struct {
+	d       *Daemon
+	log     *slog.Logger
+	config  config.Basestation
+	file    *stationFile
+	socket  *session.Socket
+	link    *reach.Link
+	puncher *reach.Puncher
+	open    *introductions
+	alarms  *alarms
+	clock   toldClock
+	floor   atomic.Int64 // of time, in seconds; as in the file
+
+	inbox   chan message   // from the link to handle; when it is full, messages are lost
+	started sync.WaitGroup // goroutines of introductions
+	port    int            // of the first TCP listener, 0 without one
+
+	observer reach.Observer
+}
+
+// A message came from the basestation.
+type message struct {
+	kind attach.Kind
+	body []byte
+}
+
+// inboxMost is how many messages wait to be looked at: a node has at most 8 under
+// way, and each takes us a signature at most.
+const inboxMost = 64
+
+// openStation makes the end of the link that the configuration asks for.
+func (d *Daemon) openStation(socket *session.Socket) error {
+	cfg := d.config()
+	s := &station{
+		d: d, log: d.log.With("room", "basestation"), config: cfg.Basestation, socket: socket,
+		inbox: make(chan message, inboxMost), port: d.Port(),
+	}
+	s.file = openStation(cfg.Device.Identity, s.config.Keys, s.log)
+	roots, err := s.file.roots(s.config.Keys)
+	if err != nil {
+		return err
+	}
+	factory, err := readFactory(s.config)
+	if err != nil {
+		return err
+	}
+	kept := s.begin()
+	s.floor.Store(kept.Time)
+	s.open = newIntroductions(d.store.Known, time.Now)
+	s.puncher = reach.NewPuncher(socket, s.log)
+	s.alarms = newAlarms(s)
+	s.link, err = reach.NewLink(reach.LinkConfig{
+		Key: d.key, Roots: roots, Addresses: goodFirst(s.config.Addresses, kept.Good), Factory: factory,
+		Firmware: firmware(), Boots: kept.Boots, Known: attach.Known{Certificate: kept.Certificate, Cookie: kept.Cookie},
+		Packets: socket, Event: s.linkChanged, Message: s.received, Network: networkName, Log: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	socket.OnPacket(s.packet)
+	d.station = s
+	return nil
+}
+
+// begin counts the start, and makes presence passes void if the list changed
+// while nobody looked: a revocation may have been cut short by a power cut before
+// the epoch could rise.
+func (s *station) begin() stationState {
+	now := s.listPosition()
+	_ = s.file.change(func(st *stationState) bool { // the status tells of it
+		st.Boots++
+		if st.List != now {
+			st.List, st.Presence = now, max(st.Presence, now.pack())
+		}
+		return true
+	})
+	return s.file.now()
+}
+
+func (s *station) listPosition() position {
+	epoch, number := s.d.store.Position()
+	return position{epoch, number}
+}
+
+// maxFirmware is what the protocol allows.
+const maxFirmware = 64
+
+func firmware() string {
+	v := version.String()
+	return v[:min(len(v), maxFirmware)]
+}
+
+// goodFirst puts the address that answered last before the others.
+func goodFirst(addresses []string, good string) []string {
+	if !slices.Contains(addresses, good) {
+		return addresses
+	}
+	out := []string{good}
+	for _, a := range addresses {
+		if a != good {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// readFactory reads what the vendor put into the device.
+func readFactory(c config.Basestation) (attach.Factory, error) {
+	if c.Serial == "" {
+		return attach.Factory{}, nil
+	}
+	data, err := durable.ReadPrivate(c.SecretFile, 1<<10)
+	if err != nil {
+		return attach.Factory{}, fmt.Errorf("basestation.secret_file: %w", err)
+	}
+	secret, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimSpace(string(data)))
+	if err != nil || len(secret) != len(attach.Secret{}) {
+		return attach.Factory{}, fmt.Errorf("basestation.secret_file: %s does not hold 43 characters of a secret", c.SecretFile)
+	}
+	return attach.Factory{Serial: c.Serial, Secret: attach.Secret(secret)}, nil
+}
+
+// networkName tells networks apart by the prefixes that this machine is in.
+func networkName() string { return fmt.Sprint(reach.Prefixes()) }
+
+// packet takes what comes to the socket and is no QUIC. It does not block.
+func (s *station) packet(from netip.AddrPort, p []byte) {
+	if !s.puncher.Deliver(from, p) {
+		s.link.Deliver(from, p)
+	}
+}
+
+// run is the task: the link, and whoever looks at what comes by it. A
+// basestation that cannot be reached keeps nobody from being ready.
+func (s *station) run(ctx context.Context, ready func()) error {
+	changes, stop := s.d.monitor.Watch()
+	defer stop()
+	var running sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
+	defer running.Wait()
+	defer cancel()
+	running.Go(func() { s.handle(ctx) })
+	running.Go(func() { s.alarms.run(ctx) })
+	running.Go(func() { s.followNetwork(ctx, changes) })
+	ready()
+	err := s.link.Run(ctx)
+	cancel()
+	s.started.Wait()
+	return err
+}
+
+func (s *station) followNetwork(ctx context.Context, changes <-chan struct{}) {
+	hourly := time.NewTicker(floorEvery)
+	defer hourly.Stop()
+	for {
+		s.raiseFloor(synchronized(unix.Adjtimex, timesyncStamp), time.Now())
+		select {
+		case <-ctx.Done():
+			return
+		case <-changes:
+			s.link.NetworkChanged()
+		case <-hourly.C:
+		}
+	}
+}
+
+// linkChanged is told by the link what happened.
+func (s *station) linkChanged(e attach.LinkEvent) {
+	if e.Unix != 0 {
+		s.clock.told(e.Unix, s.floor.Load())
+	}
+	if e.State == attach.StateAttached && e.Controller.IsValid() {
+		s.file.learn(s.link.Status().Address, s.link.Known(), s.link.Roots())
+		s.open.renumber()
+		s.sayEpoch()
+		s.alarms.kick(true)
+	}
+	s.d.panel.refresh()
+}
+
+// sayEpoch tells the node which presence passes are void. The next attach does so
+// again, so that it does not matter when it fails.
+func (s *station) sayEpoch() {
+	err := s.link.Send(attach.KindPresence, attach.Presence{Epoch: s.file.now().Presence})
+	if err != nil && !errors.Is(err, attach.ErrSilent) {
+		s.log.Warn("the basestation was not told the presence epoch", "error", err)
+	}
+}
+
+// received takes a control message from the link's goroutine.
+func (s *station) received(k attach.Kind, body []byte) {
+	select {
+	case s.inbox <- message{k, slices.Clone(body)}:
+	default:
+		s.log.Warn("the basestation says more than can be heard", "kind", k)
+	}
+}
+
+// handle looks at messages one after the other until ctx ends.
+func (s *station) handle(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			s.open.drop(func(identity.Fingerprint) bool { return true })
+			return
+		case m := <-s.inbox:
+			if err := s.take(ctx, m); err != nil {
+				s.log.Info("message of the basestation refused", "kind", m.kind, "error", err)
+			}
+		}
+	}
+}
+
+func (s *station) take(ctx context.Context, m message) error {
+	switch m.kind {
+	case attach.KindIntroduction:
+		var in attach.Introduction
+		if err := attach.Decode(m.body, &in); err != nil {
+			return err
+		}
+		return s.introduce(ctx, &in)
+	case attach.KindCandidates:
+		var c attach.Candidates
+		if err := attach.Decode(m.body, &c); err != nil {
+			return err
+		}
+		return s.candidates(&c)
+	case attach.KindRelay:
+		var r attach.Relay
+		if err := attach.Decode(m.body, &r); err != nil {
+			return err
+		}
+		return s.relay(r)
+	case attach.KindEventTaken:
+		var t attach.EventTaken
+		if err := attach.Decode(m.body, &t); err != nil {
+			return err
+		}
+		s.alarms.taken(t.Number)
+	}
+	return nil // later versions say more
+}
+
+// revoked is called before a revocation is answered: nobody of these keys is
+// introduced any more, and no presence pass handed out so far says anything.
+func (s *station) revoked(keys []identity.Fingerprint) {
+	if s == nil {
+		return
+	}
+	s.open.drop(func(f identity.Fingerprint) bool { return slices.Contains(keys, f) })
+	now := s.listPosition()
+	err := s.file.change(func(st *stationState) bool {
+		st.List = now
+		st.Presence = max(st.Presence+1, now.pack())
+		return true
+	})
+	if err != nil {
+		s.log.Error("the presence epoch is not kept: passes of revoked keys may hold again after a restart", "error", err)
+	}
+	s.sayEpoch()
+}
+
+// forCaller is what GET /v1/me says of it; nil without a basestation.
+func (s *station) forCaller(peer identity.Fingerprint) *api.Basestation {
+	if s == nil {
+		return nil
+	}
+	pass, err := attach.NewPresencePass(s.d.key, s.file.now().Presence, peer)
+	if err != nil {
+		s.log.Warn("no presence pass", "error", err)
+	}
+	return &api.Basestation{Addresses: s.config.Addresses, Keys: s.config.Keys, Presence: pass}
+}
+
+// status is what `keyholed status` says.
+func (s *station) status() control.Basestation {
+	if s == nil {
+		return control.Basestation{State: control.BasestationOff}
+	}
+	now := s.link.Status()
+	out := control.Basestation{
+		State: control.BasestationConnecting, Address: now.Address, Path: now.Over, Since: int64(time.Since(now.Since).Seconds()),
+	}
+	out.Introductions, out.Relayed = s.open.count()
+	if out.Address == "" {
+		out.Address = s.config.Addresses[0]
+	}
+	if now.State == attach.StateAttached {
+		out.State = control.BasestationAttached
+	}
+	if now.Observed.IsValid() {
+		out.Observed = now.Observed.String()
+	}
+	if now.Err != nil {
+		out.Error = now.Err.Error()
+	}
+	return out
+}
+
+// attached reports whether the device can be asked for from beyond the LAN.
+func (s *station) attached() bool {
+	return s != nil && s.link.Status().State == attach.StateAttached
+}
+
+// warnings are what the owner should look at.
+func (s *station) warnings() []string {
+	if s == nil {
+		return nil
+	}
+	var w []string
+	if text := s.file.warning(s.config.Keys); text != "" {
+		w = append(w, text)
+	}
+	now := s.link.Status()
+	var refused *attach.RefusedError
+	switch {
+	case errors.As(now.Err, &refused) && refused.Code == attach.CodeDuplicate:
+		w = append(w, "another device with this device's key is attached to the basestation: if you did not copy this device, somebody has its key")
+	case errors.As(now.Err, &refused) && refused.Code == attach.CodeRefused:
+		w = append(w, "the basestation does not know this device: ask who runs it to add "+s.d.key.Fingerprint().String())
+	case now.State != attach.StateAttached && now.Err != nil && time.Since(now.Since) > unreachableAfter:
+		w = append(w, fmt.Sprintf("the basestation has not answered for %v: %v", time.Since(now.Since).Round(time.Minute), now.Err))
+	}
+	return w
+}
+
+// unreachableAfter is when the owner is told: a restart of router or basestation is
+// over by then.
+const unreachableAfter = 5 * time.Minute
+
+// addresses are those to be met at over UDP: this machine's, with the socket's
+// port.
+func (s *station) addresses(port int) []netip.AddrPort {
+	bound := s.socket.LocalAddr().Addr()
+	if bound.IsValid() && !bound.IsUnspecified() {
+		return []netip.AddrPort{netip.AddrPortFrom(bound, uint16(port))}
+	}
+	var out []netip.AddrPort
+	for _, a := range reach.Candidates() {
+		out = append(out, netip.AddrPortFrom(a, uint16(port)))
+	}
+	return out
+}
