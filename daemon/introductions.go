@@ -62,7 +62,7 @@ type introduction struct {
 	own       []netip.AddrPort
 	ctx       context.Context // ends with it
 	end       context.CancelFunc
-	theirs    chan []netip.AddrPort // the client's TCP addresses; holds one
+	peers     chan []netip.AddrPort // where the client is to be met by TCP; holds one
 
 	// Guarded by introductions.mu.
 	until time.Time
@@ -124,7 +124,7 @@ func (t *introductions) accept(ctx context.Context, in *attach.Introduction, pee
 	i := &introduction{
 		request: in.Request, hash: in.Hash, peer: peer, publicKey: in.Introduce.PublicKey,
 		observed: in.Observed.AddrPort, own: in.Introduce.Addresses(),
-		theirs: make(chan []netip.AddrPort, 1), until: now.Add(introductionLife),
+		peers: make(chan []netip.AddrPort, 1), until: now.Add(introductionLife),
 	}
 	i.ctx, i.end = context.WithCancel(ctx)
 	t.open[i.request], t.all[i] = i, true

@@ -63,7 +63,7 @@ func (s *station) punch(i *introduction) {
 // signed himself, as far as that can be tried from here.
 func (s *station) targets(i *introduction) []netip.AddrPort {
 	var out []netip.AddrPort
-	if s.mayBeObserved(i.observed) {
+	if mayBeObserved(s.link.Status().Node.Addr(), i.observed) {
 		out = append(out, i.observed)
 	}
 	return append(out, s.usable(i.own, i.observed)...)
@@ -86,9 +86,8 @@ func (s *station) usable(candidates []netip.AddrPort, theirs netip.AddrPort) []n
 // so without a signature, and could aim us at machines of the owner's network: a
 // private address is believed only from a basestation that is itself at one, and
 // so in our network; one of this machine only from one on this machine.
-func (s *station) mayBeObserved(a netip.AddrPort) bool {
-	node := s.link.Status().Node.Addr().Unmap()
-	ip := a.Addr().Unmap()
+func mayBeObserved(node netip.Addr, a netip.AddrPort) bool {
+	node, ip := node.Unmap(), a.Addr().Unmap()
 	switch {
 	case !a.IsValid() || attach.IsStream(a):
 		return false
@@ -131,13 +130,9 @@ func (s *station) meetTCP(i *introduction) {
 	defer cancel()
 	var peers []netip.AddrPort
 	select {
-	case theirs := <-i.theirs:
-		peers = s.usable(theirs, i.observed)
+	case peers = <-i.peers:
 	case <-ctx.Done():
 		return
-	}
-	for _, p := range peers {
-		s.d.server.Expect(p)
 	}
 	for conn := range reach.MeetTCP(i.ctx, s.port, peers, nil) {
 		s.log.Debug("TCP is punched", "peer", i.peer.Short(), "remote", conn.RemoteAddr().String())
@@ -157,9 +152,14 @@ func (s *station) candidates(c *attach.Candidates) error {
 	if err := c.Offer.CheckClient(i.hash, s.d.key.Fingerprint(), i.publicKey); err != nil {
 		return err
 	}
+	peers := s.usable(c.Offer.Addresses(), i.observed)
 	select {
-	case i.theirs <- c.Offer.Addresses():
-	default: // once is enough
+	case i.peers <- peers:
+	default:
+		return nil // once is enough
+	}
+	for _, p := range peers {
+		s.d.server.Expect(p)
 	}
 	return nil
 }

@@ -1,0 +1,253 @@
+package daemon
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/keyholed/keyhole/protocol/attach"
+	"github.com/keyholed/keyhole/protocol/identity"
+)
+
+// desk is a table of introductions with a clock that the test moves.
+type desk struct {
+	*introductions
+	at   time.Time
+	next uint64
+	ctx  context.Context
+}
+
+func newDesk(t *testing.T) *desk {
+	d := &desk{at: time.Now(), ctx: t.Context()}
+	stranger := fingerprint(0)
+	d.introductions = newIntroductions(func(f identity.Fingerprint) bool { return f != stranger }, func() time.Time { return d.at })
+	return d
+}
+
+func fingerprint(n uint64) (f identity.Fingerprint) {
+	f[0] = 1
+	binary.BigEndian.PutUint64(f[8:], n)
+	return f
+}
+
+// ask is an introduction of a peer with a hash that is new.
+func (d *desk) ask(peer uint64) (*introduction, error) {
+	d.next++
+	in := attach.Introduction{Request: d.next}
+	binary.BigEndian.PutUint64(in.Hash[:], d.next)
+	return d.accept(d.ctx, &in, fingerprint(peer))
+}
+
+func TestIntroductionsEnd(t *testing.T) {
+	d := newDesk(t)
+	i, err := d.ask(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.find(i.request); err != nil {
+		t.Error(err)
+	}
+	if _, err := d.find(i.request + 1); !errors.Is(err, errNotOpen) {
+		t.Errorf("a number that nobody has: %v", err)
+	}
+	d.at = d.at.Add(introductionLife)
+	if _, err := d.leg(i.request); !errors.Is(err, errNotOpen) {
+		t.Errorf("a leg after a minute: %v", err)
+	}
+	if i.ctx.Err() == nil {
+		t.Error("it has not ended")
+	}
+}
+
+// A client that has a leg may have more, as long as it has one.
+func TestLegsKeepAnIntroductionOpen(t *testing.T) {
+	d := newDesk(t)
+	i, _ := d.ask(1)
+	if _, err := d.leg(i.request); err != nil {
+		t.Fatal(err)
+	}
+	d.at = d.at.Add(time.Hour)
+	if _, err := d.leg(i.request); err != nil {
+		t.Error(err)
+	}
+	d.legOver(i)
+	d.legOver(i)
+	if _, err := d.leg(i.request); !errors.Is(err, errNotOpen) {
+		t.Errorf("a leg behind the last: %v", err)
+	}
+	if open, legs := d.count(); open != 0 || legs != 0 {
+		t.Errorf("%d introductions and %d legs are left", open, legs)
+	}
+}
+
+func TestLegsAreBounded(t *testing.T) {
+	d := newDesk(t)
+	var open []*introduction
+	taken := 0
+	for peer := range uint64(6) {
+		i, err := d.ask(peer + 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, i)
+		for range maxLegsEach + 1 {
+			if _, err := d.leg(i.request); err == nil {
+				taken++
+			} else if !errors.Is(err, errTooManyLeg) {
+				t.Error(err)
+			}
+		}
+	}
+	if taken != maxLegs {
+		t.Errorf("%d legs, want %d", taken, maxLegs)
+	}
+	d.legOver(open[0])
+	if _, err := d.leg(open[0].request); err != nil {
+		t.Errorf("a place that was given back: %v", err)
+	}
+}
+
+func TestIntroductionsAreRefused(t *testing.T) {
+	d := newDesk(t)
+	if _, err := d.ask(0); !errors.Is(err, errStranger) {
+		t.Errorf("a stranger: %v", err)
+	}
+	i, err := d.ask(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := &attach.Introduction{Request: 999, Hash: i.hash}
+	if _, err := d.accept(d.ctx, again, i.peer); !errors.Is(err, errReplayed) {
+		t.Errorf("the same once more: %v", err)
+	}
+	d.at = d.at.Add(2 * introductionLife)
+	if _, err := d.accept(d.ctx, again, i.peer); !errors.Is(err, errReplayed) {
+		t.Errorf("the same later: %v", err)
+	}
+	i, err = d.ask(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.accept(d.ctx, &attach.Introduction{Request: i.request, Hash: attach.Hash{9}}, i.peer); !errors.Is(err, errReplayed) {
+		t.Errorf("another of the same number: %v", err)
+	}
+	d.renumber()
+	if _, err := d.find(i.request); !errors.Is(err, errNotOpen) {
+		t.Errorf("the number of a former link: %v", err)
+	}
+	if i.ctx.Err() != nil {
+		t.Error("what was under way has ended with the link")
+	}
+	d.drop(func(f identity.Fingerprint) bool { return f == i.peer })
+	if i.ctx.Err() == nil {
+		t.Error("a revoked peer's goes on")
+	}
+}
+
+func TestIntroductionsArePaced(t *testing.T) {
+	d := newDesk(t)
+	yes := 0
+	for range 100 {
+		if _, err := d.ask(1); err == nil {
+			yes++
+		}
+	}
+	if yes != peerBurst {
+		t.Errorf("one peer got in %d times at once, want %d", yes, peerBurst)
+	}
+	d.at = d.at.Add(peerEvery)
+	if _, err := d.ask(1); err != nil {
+		t.Errorf("after a pause: %v", err)
+	}
+	if _, err := d.ask(1); !errors.Is(err, errTooFast) {
+		t.Errorf("and no more: %v", err)
+	}
+	if _, err := d.ask(2); err != nil {
+		t.Errorf("another peer: %v", err)
+	}
+	// Many peers: the table is full at some point, and has room again later.
+	yes = 0
+	for peer := range uint64(200) {
+		if _, err := d.ask(peer + 10); err == nil {
+			yes++
+		}
+	}
+	if open, _ := d.count(); open != maxIntroductions || yes != maxIntroductions-peerBurst-2 {
+		t.Errorf("%d are open, %d of them new; want %d", open, yes, maxIntroductions)
+	}
+	d.at = d.at.Add(introductionLife)
+	if _, err := d.ask(300); err != nil {
+		t.Error(err)
+	}
+	hurried := 0
+	for range 1000 {
+		if d.hurried() {
+			hurried++
+		}
+	}
+	if hurried != 1000-allBurst {
+		t.Errorf("%d of 1,000 at once are put off, want %d", hurried, 1000-allBurst)
+	}
+}
+
+// What is remembered is bounded.
+func TestIntroductionsMemory(t *testing.T) {
+	d := newDesk(t)
+	for n := range uint64(3 * maxRemembered) {
+		d.at = d.at.Add(introductionLife)
+		if _, err := d.ask(n + 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(d.remembered) != maxRemembered || len(d.order) != maxRemembered || len(d.peers) > maxPaced || len(d.all) != 1 || len(d.open) != 1 {
+		t.Errorf("%d hashes, %d in order, %d paces, %d introductions, %d numbers", len(d.remembered), len(d.order), len(d.peers), len(d.all), len(d.open))
+	}
+}
+
+// Where a basestation says that it sees a client is believed as far as it could see
+// one there.
+func TestObservedAddresses(t *testing.T) {
+	const public, private, loopback = "203.0.113.1", "192.168.7.1", "127.0.0.1"
+	for _, one := range []struct {
+		node, at string
+		want     bool
+	}{
+		{public, "198.51.100.7:4000", true},
+		{public, "[2001:db8::7]:4000", true},
+		{public, "192.168.7.9:4000", false},
+		{public, "10.0.0.1:4000", false},
+		{public, "172.16.0.1:4000", false},
+		{public, "100.64.0.1:4000", false},
+		{public, "169.254.1.1:4000", false},
+		{public, "[fe80::1]:4000", false},
+		{public, "[fd00::1]:4000", false},
+		{public, "127.0.0.1:4000", false},
+		{public, "[::1]:4000", false},
+		{public, "[::ffff:127.0.0.1]:4000", false},
+		{public, "[::ffff:192.168.7.9]:4000", false},
+		{public, "0.0.0.0:4000", false},
+		{public, "[::]:4000", false},
+		{public, "255.255.255.255:4000", false},
+		{public, "224.0.0.251:5353", false},
+		{public, "[ff02::fb]:5353", false},
+		{public, "198.51.100.7:0", false},
+		{public, attach.StreamAddr(3).String(), false},
+		{private, "192.168.7.9:4000", true},
+		{private, "127.0.0.1:4000", false},
+		{private, "224.0.0.251:5353", false},
+		{private, "198.51.100.7:4000", true},
+		{loopback, "127.0.0.1:4000", true},
+		{loopback, "192.168.7.9:4000", true},
+		{loopback, "224.0.0.251:5353", false},
+	} {
+		if got := mayBeObserved(netip.MustParseAddr(one.node), netip.MustParseAddrPort(one.at)); got != one.want {
+			t.Errorf("basestation at %s, client at %s: %v, want %v", one.node, one.at, got, one.want)
+		}
+	}
+	if mayBeObserved(netip.MustParseAddr(public), netip.AddrPort{}) {
+		t.Error("no address is one")
+	}
+}

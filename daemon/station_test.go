@@ -1,0 +1,634 @@
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyholed/keyhole/acl"
+	"github.com/keyholed/keyhole/daemon/control"
+	"github.com/keyholed/keyhole/internal/testnet"
+	"github.com/keyholed/keyhole/protocol/api"
+	"github.com/keyholed/keyhole/protocol/attach"
+	"github.com/keyholed/keyhole/protocol/identity"
+	"github.com/keyholed/keyhole/protocol/reach"
+	"github.com/keyholed/keyhole/protocol/session"
+)
+
+// attached is a device at its hub.
+func attached(t *testing.T, more string) (*device, *hub) {
+	t.Helper()
+	keys := newHubKeys(t)
+	h := startHub(t, keys, 1, 0)
+	d := startDevice(t, keys.toml()+more)
+	d.waitAttached(t)
+	return d, h
+}
+
+func (d *device) waitAttached(t *testing.T) {
+	t.Helper()
+	testnet.Eventually(t, "attached", func() error {
+		if s := d.Status().Basestation; s.State != control.BasestationAttached {
+			return errors.New(s.State + ": " + s.Error)
+		}
+		return nil
+	})
+}
+
+func (d *device) keptState(t testing.TB) stationState {
+	t.Helper()
+	var s stationState
+	if err := readSealed(filepath.Join(d.dir, "identity", stationName), &s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestDeviceAttaches(t *testing.T) {
+	keys := newHubKeys(t)
+	h := startHub(t, keys, 7, 3)
+	dir := shortDir(t)
+	toml := text(dir, keys.toml())
+	d := startIn(t, dir, toml)
+	d.waitAttached(t)
+	s := d.Status().Basestation
+	if s.Address != keys.address || s.Path != "udp" || s.Observed != d.sockets[0].LocalAddr().String() || s.Error != "" {
+		t.Errorf("status %+v", s)
+	}
+	testnet.Eventually(t, "the node is kept", func() error {
+		kept := d.file()
+		if kept.Good != keys.address || len(kept.Certificate) == 0 || len(kept.Cookie) == 0 || kept.Boots != 1 {
+			return errors.New("kept is not all")
+		}
+		return nil
+	})
+	if kept := d.keptState(t); len(kept.Roots) != 1 || kept.Roots[0] != (rootFloor{keys.text(), 3}) {
+		t.Errorf("floors %+v, want 3 of the root", kept.Roots)
+	}
+	if err := d.stop(); err != nil {
+		t.Fatal(err)
+	}
+	again := startIn(t, dir, toml)
+	again.waitAttached(t)
+	var boots []uint32
+	h.do(func(time.Duration) { boots = slices.Clone(h.boots) })
+	if !slices.Equal(boots, []uint32{1, 2}) {
+		t.Errorf("boots were told as %v", boots)
+	}
+}
+
+func (d *device) file() stationState { return d.station.file.now() }
+
+func TestDeviceWithoutBasestation(t *testing.T) {
+	d := startDevice(t, "")
+	if s := d.Status().Basestation; s != (control.Basestation{State: "off"}) {
+		t.Errorf("status %+v", s)
+	}
+	if _, err := os.Stat(filepath.Join(d.dir, "identity", stationName)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a file is there: %v", err)
+	}
+	var me map[string]any
+	_, data := d.owner(t).ask("GET", "/v1/me", nil)
+	decodeLoose(t, data, &me)
+	if _, there := me["basestation"]; there {
+		t.Error("it names a basestation")
+	}
+}
+
+// A basestation that is away keeps the device neither from being ready nor from
+// serving its own network.
+func TestUnreachableBasestation(t *testing.T) {
+	d := startDevice(t, newHubKeys(t).toml())
+	d.owner(t)
+	if s := d.Status().Basestation; s.State != control.BasestationConnecting {
+		t.Errorf("status %+v", s)
+	}
+}
+
+func TestRefusedAndDuplicate(t *testing.T) {
+	for code, want := range map[attach.Code]string{
+		attach.CodeRefused:   "does not know this device",
+		attach.CodeDuplicate: "another device with this device's key",
+	} {
+		t.Run(want, func(t *testing.T) {
+			keys := newHubKeys(t)
+			h := startHub(t, keys, 1, 0)
+			h.do(func(time.Duration) { h.refuse = code })
+			d := startDevice(t, keys.toml())
+			testnet.Eventually(t, "a warning", func() error {
+				if w := strings.Join(d.Status().Warnings, "\n"); !strings.Contains(w, want) {
+					return errors.New(w + "; " + d.Status().Basestation.Error)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+func TestIntroducedOverUDP(t *testing.T) {
+	service := echo(t)
+	d, h := attached(t, serviceTOML("echo", "tcp", service.address))
+	k := d.enter(t, "Alice", acl.RoleOwner)
+	_, c := h.punch(d, k)
+	p := &peer{Client: c, t: t, key: k}
+	var me api.Me
+	p.call("GET", "/v1/me", nil, &me)
+	if me.Via != "punched" || me.Path != "quic" || me.User != "Alice" {
+		t.Errorf("it is %+v", me)
+	}
+	stream, err := c.Connect(context.Background(), "echo", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(stream, "hello"); err != nil {
+		t.Fatal(err)
+	}
+	wantBytes(t, stream, "hello")
+}
+
+// Both sides learn where their TCP ports are seen, tell each other, and connect at
+// the same moment.
+func TestIntroducedOverTCP(t *testing.T) {
+	d, h := attached(t, "")
+	k := d.enter(t, "Alice", acl.RoleOwner)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	l, err := reach.ListenReusable(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted := make(chan net.Conn)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			select {
+			case accepted <- conn:
+			case <-ctx.Done():
+				_ = conn.Close()
+			}
+		}
+	}()
+	defer func() { _ = l.Close(); <-done }()
+	v := h.introduce(d.ID(), k, netip.MustParseAddrPort(l.Addr().String())) // stands for the same machine
+	var theirs attach.Candidates
+	h.hears(attach.KindCandidates, &theirs)
+	if _, err := theirs.Offer.CheckDevice(v.hash, d.ID(), k.Fingerprint()); err != nil || theirs.Request != v.request || theirs.Offer.Transport != attach.TCP {
+		t.Fatalf("%+v, %v", theirs, err)
+	}
+	if at := theirs.Offer.Addresses(); len(at) == 0 || at[0].String() != d.address() {
+		t.Fatalf("the device is to be met at %v, want %s", at, d.address())
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	seen, question, err := reach.Observe(ctx, port, netip.MustParseAddrPort(h.tcp.Addr().String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer question.Close()
+	offer, err := attach.SignOffer(k, v.hash, d.ID(), d.Fingerprint(), attach.TCP, []netip.AddrPort{seen})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.tell(attach.KindCandidates, attach.Candidates{Request: v.request, Offer: offer})
+	h.introduce(d.ID(), newKey(t), netip.AddrPort{}) // answered behind it
+	for conn := range reach.MeetTCP(ctx, port, theirs.Offer.Addresses(), accepted) {
+		c, err := session.DialConn(ctx, func(context.Context) (net.Conn, error) { return conn, nil }, session.ViaPunched,
+			session.DialConfig{Key: k, Pin: identity.PinFingerprint(d.Fingerprint())})
+		if err != nil {
+			t.Log(err)
+			continue
+		}
+		var me api.Me
+		(&peer{Client: c, t: t, key: k}).call("GET", "/v1/me", nil, &me)
+		if me.Via != "punched" || me.Path != "tcp" {
+			t.Errorf("it is %+v", me)
+		}
+		c.Close()
+		return
+	}
+	t.Fatal("they did not meet")
+}
+
+func TestRelayed(t *testing.T) {
+	d, h := attached(t, "")
+	k := d.enter(t, "Alice", acl.RoleOwner)
+	v := h.introduce(d.ID(), k, netip.AddrPort{})
+	c, err := h.relayed(d, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &peer{Client: c, t: t, key: k}
+	var me api.Me
+	p.call("GET", "/v1/me", nil, &me)
+	if me.Via != "relay" || me.Path != "tcp" {
+		t.Errorf("it is %+v", me)
+	}
+	if s := d.Status().Basestation; s.Relayed != 1 || s.Introductions != 1 {
+		t.Errorf("status %+v", s)
+	}
+	// Whoever else is at the other end gets no session, not even a stranger's.
+	l := h.leg(v.request)
+	other := d.enter(t, "Bob", acl.RoleViewer)
+	if c, err := session.DialConn(context.Background(), func(context.Context) (net.Conn, error) { return l.Conn, nil }, session.ViaRelay,
+		session.DialConfig{Key: other, Pin: identity.TrustAsFound}); err == nil {
+		r, _ := http.NewRequest("GET", "https://device/v1/hello", nil)
+		if answer, err := c.RoundTrip(r); err == nil {
+			t.Errorf("another key got %s", answer.Status)
+			_ = answer.Body.Close()
+		}
+		c.Close()
+	}
+	c.Close()
+	testnet.Eventually(t, "no leg is left", func() error {
+		if s := d.Status().Basestation; s.Relayed != 0 {
+			return errors.New("still relayed")
+		}
+		return nil
+	})
+}
+
+// A revocation cuts what came by the basestation, introduces the key no more, and
+// voids presence passes.
+func TestRevocationBeyondTheLAN(t *testing.T) {
+	d, h := attached(t, "")
+	d.enter(t, "Alice", acl.RoleOwner)
+	k := d.enter(t, "Bob", acl.RoleViewer)
+	var first attach.Presence
+	h.hears(attach.KindPresence, &first)
+	v, punched := h.punch(d, k)
+	relayed, err := h.relayed(d, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var me api.Me
+	(&peer{Client: relayed, t: t, key: k}).call("GET", "/v1/me", nil, &me)
+	if me.Basestation == nil || !slices.Equal(me.Basestation.Addresses, d.config().Basestation.Addresses) || !slices.Equal(me.Basestation.Keys, d.config().Basestation.Keys) {
+		t.Fatalf("me names %+v", me.Basestation)
+	}
+	epoch, err := attach.CheckPresencePass(me.Basestation.Presence, d.ID(), k.Fingerprint())
+	if err != nil || epoch < first.Epoch {
+		t.Fatalf("a pass of epoch %d, %v; the basestation was told %d", epoch, err, first.Epoch)
+	}
+	if _, err := d.store.Revoke("Bob", acl.By{Via: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	<-punched.Done()
+	<-relayed.Done()
+	var next attach.Presence
+	h.hears(attach.KindPresence, &next)
+	if next.Epoch <= epoch {
+		t.Errorf("epoch %d after the revocation, the pass has %d", next.Epoch, epoch)
+	}
+	if kept := d.keptState(t); kept.Presence != next.Epoch {
+		t.Errorf("kept is %d, told was %d", kept.Presence, next.Epoch)
+	}
+	if v := h.introduce(d.ID(), k, netip.AddrPort{}); v.answer.Verdict == attach.VerdictYes {
+		t.Error("it is introduced again")
+	}
+	h.tell(attach.KindRelay, attach.Relay{Request: v.request, Ticket: attach.NewTicket()})
+	wantNoLeg(t, h, d)
+}
+
+// wantNoLeg has the device say something after whatever was told before, and sees
+// that no leg came.
+func wantNoLeg(t *testing.T, h *hub, d *device) {
+	t.Helper()
+	h.introduce(d.ID(), newKey(t), netip.AddrPort{})
+	if n := len(h.legs); n != 0 {
+		t.Errorf("%d legs were opened", n)
+	}
+	if s := d.Status().Basestation; s.Relayed != 0 {
+		t.Errorf("%d legs are counted", s.Relayed)
+	}
+}
+
+// What came by a basestation is not local, though its connection begins on this
+// very machine: no way of pairing is offered to it and none works.
+func TestNothingFromBeyondIsLocal(t *testing.T) {
+	for _, via := range []session.Via{session.ViaPunched, session.ViaRelay, session.ViaDirect} {
+		t.Run(string(via), func(t *testing.T) {
+			d := startDevice(t, simulated)
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			k := newKey(t)
+			c, err := session.DialConn(context.Background(), func(ctx context.Context) (net.Conn, error) {
+				conn, err := net.Dial("tcp", l.Addr().String())
+				if err != nil {
+					return nil, err
+				}
+				other, err := l.Accept()
+				if err != nil {
+					return nil, err
+				}
+				d.server.ServeConn(other, via)
+				return conn, nil
+			}, via, session.DialConfig{Key: k, Pin: identity.PinFingerprint(d.Fingerprint())})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			p := &peer{Client: c, t: t, key: k}
+			if err := d.window.Open(); err != nil {
+				t.Fatal(err)
+			}
+			var hello api.Hello
+			p.call("GET", "/v1/hello", nil, &hello)
+			_, _, err = p.begin("Mallory")
+			if local := via == session.ViaDirect; local != (len(hello.Pairing.Modes) > 0) || local != (err == nil) {
+				t.Errorf("offered %v, asking to pair: %v", hello.Pairing.Modes, err)
+			}
+			if err != nil {
+				wantCode(t, "pairing", err, api.CodeClosed)
+			}
+		})
+	}
+}
+
+// The basestation's time counts as known, once it has said it and until the
+// daemon ends, and does not go back.
+func TestClockOfTheBasestation(t *testing.T) {
+	var c toldClock
+	if _, ok := c.now(); ok {
+		t.Error("a time from nobody")
+	}
+	c.told(1_800_000_000, 1_800_000_001)
+	if _, ok := c.now(); ok {
+		t.Error("a time below the floor")
+	}
+	c.told(1<<63, 0)
+	if _, ok := c.now(); ok {
+		t.Error("a time that nobody can write")
+	}
+	c.told(1_800_000_000, 0)
+	now, ok := c.now()
+	if !ok || now.Unix() < 1_800_000_000 || now.Unix() > 1_800_000_060 {
+		t.Errorf("%v, %v", now, ok)
+	}
+	c.told(1_700_000_000, 0)
+	if now, _ := c.now(); now.Unix() < 1_800_000_000 {
+		t.Errorf("it went back to %v", now)
+	}
+	c.told(1_900_000_000, 0)
+	if now, _ := c.now(); now.Unix() < 1_900_000_000 {
+		t.Errorf("it was not set right: %v", now)
+	}
+}
+
+func TestStatusClockIsTold(t *testing.T) {
+	d, _ := attached(t, "")
+	testnet.Eventually(t, "a known clock", func() error {
+		if c := d.Status().Clock; c.State != "known" || time.Since(c.Now).Abs() > time.Minute {
+			return errors.New(c.State)
+		}
+		return nil
+	})
+}
+
+// Changes of who may enter are told until they are taken, over broken links and
+// restarts, in order, and without names.
+func TestAlarms(t *testing.T) {
+	keys := newHubKeys(t)
+	h := startHub(t, keys, 1, 0)
+	dir := shortDir(t)
+	toml := text(dir, keys.toml())
+	d := startIn(t, dir, toml)
+	d.waitAttached(t)
+	testnet.Eventually(t, "the log's end is known", func() error {
+		if d.file().Told == nil {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	d.enter(t, "Alice", acl.RoleOwner)
+	d.enter(t, "Bob", acl.RoleViewer)
+	var first, again, second attach.Event
+	// An event may come twice; hear one that is later than another.
+	hearNext := func(after uint64, into *attach.Event) {
+		t.Helper()
+		for e := (attach.Event{}); e.Number <= after; *into = e {
+			e = attach.Event{}
+			h.hears(attach.KindEvent, &e)
+		}
+	}
+	hearNext(0, &first)
+	if first.Kind != "user.paired" || strings.Contains(string(first.Data), "Alice") || !strings.Contains(string(first.Data), acl.RoleOwner) {
+		t.Errorf("told %s %s", first.Kind, first.Data)
+	}
+	if err := d.stop(); err != nil { // it was not taken
+		t.Fatal(err)
+	}
+	d = startIn(t, dir, toml)
+	h.hears(attach.KindEvent, &again)
+	if again.Number != first.Number || string(again.Data) != string(first.Data) {
+		t.Errorf("after a restart %d %s, want %d %s", again.Number, again.Data, first.Number, first.Data)
+	}
+	h.tell(attach.KindEventTaken, attach.EventTaken{Number: first.Number + 1<<40}) // another one: means nothing
+	h.tell(attach.KindEventTaken, attach.EventTaken{Number: first.Number})
+	hearNext(first.Number, &second)
+	if second.Kind != "user.paired" || !strings.Contains(string(second.Data), acl.RoleViewer) {
+		t.Errorf("then %d %s %s", second.Number, second.Kind, second.Data)
+	}
+	h.tell(attach.KindEventTaken, attach.EventTaken{Number: second.Number})
+	if _, err := d.store.Revoke("Bob", acl.By{Via: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	hearNext(second.Number, &second)
+	if second.Kind != "user.revoked" {
+		t.Errorf("then %s", second.Kind)
+	}
+	h.tell(attach.KindEventTaken, attach.EventTaken{Number: second.Number})
+	testnet.Eventually(t, "all was taken", func() error {
+		if told := d.file().Told; told == nil || told.pack() != second.Number {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+}
+
+// A factory reset leaves what is known of the basestation, is told, and voids the
+// passes of before.
+func TestResetKeepsTheBasestation(t *testing.T) {
+	keys := newHubKeys(t)
+	h := startHub(t, keys, 5, 4)
+	dir := shortDir(t)
+	toml := text(dir, keys.toml())
+	d := startIn(t, dir, toml)
+	d.waitAttached(t)
+	owner := d.owner(t)
+	before := d.file()
+	owner.call("POST", "/v1/reset", api.Reset{Erase: api.EraseEverything}, nil)
+	if err := d.stop(); !errors.Is(err, ErrReset) {
+		t.Fatal(err)
+	}
+	d = startIn(t, dir, toml)
+	d.waitAttached(t)
+	after := d.file()
+	if !slices.Equal(after.Roots, before.Roots) || after.Boots != before.Boots+1 || after.Presence <= before.Presence {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+	for {
+		var e attach.Event
+		h.hears(attach.KindEvent, &e)
+		h.tell(attach.KindEventTaken, attach.EventTaken{Number: e.Number})
+		if e.Kind == "device.reset" {
+			break
+		}
+	}
+}
+
+// Floors only rise, whatever becomes of the files.
+func TestDamagedStationFile(t *testing.T) {
+	root := newHubKeys(t).text()
+	write := func(dir string) *stationFile {
+		f := openStation(dir, []string{root}, testLog(t))
+		key, err := attach.ParseRootKey(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.learn("base.example.net:7443", attach.Known{Certificate: []byte{1}, Cookie: []byte{2}}, []attach.Root{{Key: key, Floor: 9}})
+		f.learn("base.example.net:7443", attach.Known{Certificate: []byte{1}, Cookie: []byte{2}}, []attach.Root{{Key: key, Floor: 3}})
+		return f
+	}
+	floor := func(f *stationFile) uint64 {
+		roots, err := f.roots([]string{root})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return roots[0].Floor
+	}
+	damage := func(t *testing.T, path string) {
+		t.Helper()
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A flipped bit in the floor itself would otherwise be another floor.
+		i := strings.Index(string(data), `"floor":9`)
+		data[i+len(`"floor":`)] = '1'
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, one := range []struct {
+		name          string
+		state, floors bool // damaged
+		want          uint64
+		lost          bool
+	}{{"whole", false, false, 9, false}, {"state", true, false, 9, false}, {"floors", false, true, 9, false}, {"both", true, true, 0, true}} {
+		t.Run(one.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if got := floor(write(dir)); got != 9 {
+				t.Fatalf("floor %d, want 9", got)
+			}
+			if one.state {
+				damage(t, filepath.Join(dir, stationName))
+			}
+			if one.floors {
+				damage(t, filepath.Join(dir, floorsName))
+			}
+			f := openStation(dir, []string{root}, testLog(t))
+			if got := floor(f); got != one.want {
+				t.Errorf("floor %d, want %d", got, one.want)
+			}
+			if lost := f.warning([]string{root}) != ""; lost != one.lost {
+				t.Errorf("warning %q", f.warning([]string{root}))
+			}
+			if other := f.warning([]string{newHubKeys(t).text()}); other != "" {
+				t.Errorf("other roots: warning %q", other)
+			}
+			// And it stays told, after it was written anew.
+			if err := f.change(func(s *stationState) bool { s.Boots++; return true }); err != nil {
+				t.Fatal(err)
+			}
+			if lost := openStation(dir, []string{root}, testLog(t)).warning([]string{root}) != ""; lost != one.lost {
+				t.Error("the loss is forgotten")
+			}
+		})
+	}
+}
+
+func FuzzStationFile(f *testing.F) {
+	dir := f.TempDir()
+	_ = writeSealed(filepath.Join(dir, "seed"), stationState{Boots: 3, Roots: []rootFloor{{"k", 4}}})
+	seed, err := os.ReadFile(filepath.Join(dir, "seed"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
+	f.Add([]byte(`{"state":{},"sum":""}`))
+	f.Add([]byte(`{`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		path := filepath.Join(t.TempDir(), "f")
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var s stationState
+		if readSealed(path, &s) != nil {
+			return
+		}
+		if err := writeSealed(path, s); err != nil {
+			t.Fatal(err)
+		}
+		var again stationState
+		if err := readSealed(path, &again); err != nil {
+			t.Errorf("what was read cannot be read again: %v", err)
+		}
+		a, _ := json.Marshal(s)
+		if b, _ := json.Marshal(again); string(a) != string(b) {
+			t.Errorf("%s became %s", a, b)
+		}
+	})
+}
+
+func TestFactorySecret(t *testing.T) {
+	keys := newHubKeys(t)
+	dir := shortDir(t)
+	secret := filepath.Join(dir, "factory.secret")
+	toml := text(dir, keys.toml()+"serial = \"A-7\"\nsecret_file = "+`"`+secret+`"`+"\n")
+	if _, err := tryStart(t, dir, toml); err == nil || !strings.Contains(err.Error(), "secret_file") {
+		t.Errorf("without the file: %v", err)
+	}
+	if err := os.WriteFile(secret, []byte("too short\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tryStart(t, dir, toml); err == nil || !strings.Contains(err.Error(), "43 characters") {
+		t.Errorf("with another file: %v", err)
+	}
+	var raw [32]byte
+	_, _ = rand.Read(raw[:])
+	if err := os.WriteFile(secret, []byte(attach.FormatRootKey(raw[:])+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(secret, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tryStart(t, dir, toml); err == nil {
+		t.Error("a secret that others may read is taken")
+	}
+	if err := os.Chmod(secret, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := readFactory(parse(t, dir, toml).Basestation)
+	if err != nil || got.Serial != "A-7" || got.Secret != attach.Secret(raw) {
+		t.Errorf("%v, %v", got.Serial, err)
+	}
+	startIn(t, dir, toml)
+}
