@@ -3,21 +3,21 @@ package basestation
 import (
 	"io"
 
-	vm "github.com/VictoriaMetrics/metrics"
+	prometheus "github.com/keyholed/keyhole/internal/metrics"
 )
 
 // metrics are the counters of one server. They hang on no global, so that several
 // servers in one process (tests, the demo) keep their own.
 type metrics struct {
-	set *vm.Set
+	set *prometheus.Set
 
-	attached, gone, moved, duplicates, notEnrolled    *vm.Counter
-	asked, introduced, refused, limited, flooded      *vm.Counter
-	unauthorized, forwarded, events, badEvents        *vm.Counter
-	packetsIn, packetsOut, packetsLost, notices       *vm.Counter
-	streams, observed, legs, closedStreams, slowPeers *vm.Counter
-	nodeMessages, nodeMessagesLost                    *vm.Counter
-	introductionTime                                  *vm.PrometheusHistogram
+	attached, gone, moved, duplicates, notEnrolled    *prometheus.Counter
+	asked, introduced, refused, limited, flooded      *prometheus.Counter
+	unauthorized, forwarded, events, badEvents        *prometheus.Counter
+	packetsIn, packetsOut, packetsLost, notices       *prometheus.Counter
+	streams, observed, legs, closedStreams, slowPeers *prometheus.Counter
+	nodeMessages, nodeMessagesLost                    *prometheus.Counter
+	introductionTime                                  *prometheus.Histogram
 }
 
 // introductionBuckets are seconds from INTRODUCE to INTRODUCED: on loopback a
@@ -25,10 +25,10 @@ type metrics struct {
 var introductionBuckets = []float64{.001, .0025, .005, .01, .02, .05, .1, .25, .5, 1, 2.5, 5, 10}
 
 func newMetrics() *metrics {
-	s := vm.NewSet()
-	m := &metrics{set: s, introductionTime: s.NewPrometheusHistogramExt("keyhole_introduction_seconds", introductionBuckets)}
+	s := prometheus.NewSet()
+	m := &metrics{set: s, introductionTime: s.NewHistogram("keyhole_introduction_seconds", introductionBuckets...)}
 	for _, c := range []struct {
-		counter **vm.Counter
+		counter **prometheus.Counter
 		name    string
 	}{
 		{&m.attached, "keyhole_attaches_total"},
@@ -63,4 +63,4 @@ func newMetrics() *metrics {
 }
 
 // WriteMetrics writes all counters in the text format of Prometheus.
-func (s *Server) WriteMetrics(w io.Writer) { s.metrics.set.WritePrometheus(w) }
+func (s *Server) WriteMetrics(w io.Writer) { s.metrics.set.Write(w) }

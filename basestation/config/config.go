@@ -93,6 +93,13 @@ type Store struct {
 	// Roots is a PEM file of the authorities that certify the NATS servers.
 	// Default none: those of the system.
 	Roots string `toml:"roots"`
+	// Certificate and Key are PEM files with which we prove ourselves to NATS.
+	// Default none.
+	Certificate string `toml:"certificate"`
+	Key         string `toml:"key"`
+	// Plain allows a connection to another machine without encryption. Default
+	// false.
+	Plain bool `toml:"plain"`
 	// Replicas is how many servers of the cluster keep each record: 1, 3 or 5;
 	// with 3 one may fail. 0 is 1 for the embedded store and what the cluster
 	// can give for another. Default 0.

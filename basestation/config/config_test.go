@@ -94,6 +94,9 @@ master = "/m"
 nats = "nats://192.0.2.8:4222,tls://nats.example.net"
 credentials = "c"
 roots = "r"
+certificate = "nc"
+key = "nk"
+plain = true
 replicas = 3
 [api]
 listen = ""
@@ -128,7 +131,7 @@ give_up = "1h"
 	want := &Config{
 		Basestation: Basestation{"n-1", []string{"192.0.2.7:7443", ":443"}, []string{"198.51.100.7:7443", "[2001:db8::7]:7443"}, "/etc/keyhole/data", 0},
 		Enrol:       Enrol{"secret", "/m"},
-		Store:       Store{"nats://192.0.2.8:4222,tls://nats.example.net", "/etc/keyhole/c", "/etc/keyhole/r", 3},
+		Store:       Store{"nats://192.0.2.8:4222,tls://nats.example.net", "/etc/keyhole/c", "/etc/keyhole/r", "/etc/keyhole/nc", "/etc/keyhole/nk", true, 3},
 		API:         API{"", "/etc/keyhole/a.pem", "/etc/keyhole/a.key", []string{"base.example.net", "192.0.2.7"}},
 		Authorize:   Authorize{"http://127.0.0.1:8080/ask", "/etc/keyhole/s", "/etc/keyhole/ar", 300 * time.Millisecond},
 		Webhooks: []Webhook{{"a", "https://192.0.2.9/x?y=1", []string{"device"}, "/etc/keyhole/w", "/etc/keyhole/wr",
@@ -163,7 +166,8 @@ var mistakes = []struct {
 	{"[basestation]\ndrain = '1h'", 2, "want 0s to 10m0s"},
 	{"[enrol]\nmode = 'opn'", 2, `did you mean "open"?`},
 	{"[store]\nnats = 'http://x'", 2, "no URL of a NATS server"},
-	{"[store]\ncredentials = 'x'", 1, "want nats as well"},
+	{"[store]\ncredentials = 'x'", 1, "needs nats as well"},
+	{"[store]\nnats = 'nats://x:1'\nkey = 'x'", 1, "want both or none"},
 	{"[store]\nreplicas = 2", 2, "want 1, 3 or 5"},
 	{"[store]\nreplicas = 3", 2, "an external cluster"},
 	{"[api]\nlisten = '7480'", 2, "no address to listen on"},

@@ -88,8 +88,11 @@ func (v *validator) enrolAndStore() {
 	}
 	if v.Store.NATS != "" {
 		v.fail(checkNATS(v.Store.NATS), "store", "nats")
-	} else if v.Store.Credentials+v.Store.Roots != "" {
-		v.fail("credentials and roots are for an external NATS: want nats as well", "store")
+	} else if v.Store.Credentials+v.Store.Roots+v.Store.Certificate+v.Store.Key != "" {
+		v.fail("files for an external NATS, which needs nats as well", "store")
+	}
+	if (v.Store.Certificate == "") != (v.Store.Key == "") {
+		v.fail("certificate and key belong together: want both or none", "store")
 	}
 	if r := v.Store.Replicas; !slices.Contains([]int{0, 1, 3, 5}, r) {
 		v.fail(fmt.Sprintf("%d is out of range: want 1, 3 or 5, or 0 to leave it to us", r), "store", "replicas")

@@ -42,8 +42,11 @@ const (
 	// back after a power cut is told at the pace of the disk.
 	maxTold = 64 << 10
 	// SubjectPrefix is in front of the subjects in the log: push, the kind, the
-	// device. A consumer beside us subscribes push.>.
+	// device. LivePattern matches the same events as they are published to whoever
+	// listens at that moment, on any node.
 	SubjectPrefix = "push"
+	livePrefix    = "live"
+	LivePattern   = livePrefix + ".>"
 )
 
 // An Event is what a webhook is told.
@@ -113,6 +116,9 @@ func (p *Pusher) Push(ctx context.Context, e Event) error {
 		return fmt.Errorf("log the event %s: %w", e.Kind, err)
 	}
 	p.logged.Add(1)
+	if err := p.store.Publish(livePrefix+strings.TrimPrefix(subject, SubjectPrefix), data); err != nil {
+		p.log.Debug("nobody sees an event live", "kind", e.Kind, "error", err) // it is in the log
+	}
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"regexp"
 	"strconv"
 	"sync/atomic"
@@ -124,6 +125,31 @@ func CheckURL(text string) error {
 		return errors.New("http is for this machine alone: want https")
 	}
 	return fmt.Errorf("scheme %q: want https", u.Scheme)
+}
+
+// maxRootsBytes is more than the file of all public authorities has.
+const maxRootsBytes = 1 << 20
+
+// LoadRoots reads the authorities to believe from a PEM file; "" is nil, those of
+// the system.
+func LoadRoots(path string) (*x509.CertPool, error) {
+	if path == "" {
+		return nil, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxRootsBytes))
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("%s: no certificate in it", path)
+	}
+	return pool, nil
 }
 
 func newClient(roots *x509.CertPool, conns int) *http.Client {

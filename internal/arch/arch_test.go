@@ -56,7 +56,7 @@ var arrows = []struct {
 	{"client", []string{"protocol/*", "discovery", "tunnel", "pairing"}},
 	{"cmd/keyholed", []string{"daemon", "daemon/*", "systemd", "protocol/*"}},
 	{"cmd/keyhole", []string{"client", "daemon/control", "protocol/*", "tunnel", "discovery", "daemon", "daemon/config", "hal/sim", "basestation", "basestation/memstore"}},
-	{"cmd/keyhole-basestation", []string{"basestation", "basestation/*", "protocol/identity", "protocol/attach", "systemd"}},
+	{"cmd/keyhole-basestation", []string{"basestation", "basestation/*", "protocol/api", "protocol/identity", "protocol/attach", "systemd"}},
 }
 
 // onlyIn narrows an arrow to the one file that needs it.
@@ -91,7 +91,6 @@ var doors = map[string]string{
 	"golang.org/x/net":                "discovery, internal/datagram",
 	"golang.org/x/time":               "basestation",
 	"github.com/nats-io":              "basestation/natsstore",
-	"github.com/VictoriaMetrics":      "basestation",
 	"periph.io":                       "hal/gpio",
 	"filippo.io/nistec":               "pairing/spake2plus",
 	"golang.org/x/crypto":             "pairing",

@@ -1,0 +1,19 @@
+package basestation
+
+import "github.com/keyholed/keyhole/basestation/relay"
+
+// RelayCounters are what the relay of this node counts; zero where it has none.
+func (s *Server) RelayCounters() relay.Counters {
+	if s.relay == nil {
+		return relay.Counters{}
+	}
+	return s.relay.Counters()
+}
+
+// Hurry ends the draining of a Run whose context has ended: relayed connections
+// are cut.
+func (s *Server) Hurry() {
+	if s.relay != nil {
+		s.relay.Close()
+	}
+}
