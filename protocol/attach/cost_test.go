@@ -63,6 +63,7 @@ func BenchmarkAttach(b *testing.B) {
 	var answers [][]byte
 	w.nodeCfg.Send = func(_ netip.AddrPort, p []byte) { answers = append(answers, append([]byte(nil), p...)) }
 	w.nodeCfg.Event, w.nodeCfg.Random = nil, nil
+	w.nodeCfg.StrangersPerSecond, w.nodeCfg.GreetingsPerSecond = 1<<30, 1<<30 // one source, and time stands still
 	var n *Node
 	w.nodeCfg.Ask = func(now time.Duration, r *Request) { _ = n.Answer(now, r.Index, CodeAccepted) }
 	n, err := NewNode(w.nodeCfg)

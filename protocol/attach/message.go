@@ -26,6 +26,21 @@ const (
 	KindRelocate  Kind = 6 // node: locate and attach anew, soon
 )
 
+// kindNames are those of docs/attach.md.
+var kindNames = map[Kind]string{
+	KindAttach: "ATTACH", KindIntroduce: "INTRODUCE", KindAttached: "ATTACHED", KindRefused: "REFUSED", KindObserved: "OBSERVED",
+	KindRelocate: "RELOCATE", KindIntroduction: "INTRODUCTION", KindAnswer: "ANSWER", KindIntroduced: "INTRODUCED",
+	KindNotIntroduced: "NOT INTRODUCED", KindCandidates: "CANDIDATES", KindRelay: "RELAY", KindEvent: "EVENT", KindEventTaken: "EVENT TAKEN",
+	KindPresence: "PRESENCE", KindTicket: "TICKET", KindTicketGranted: "TICKET GRANTED",
+}
+
+func (k Kind) String() string {
+	if name, ok := kindNames[k]; ok {
+		return name
+	}
+	return fmt.Sprintf("kind %d", uint16(k))
+}
+
 // firstOwned is the first kind that the owner of Link or Node is handed.
 const firstOwned = KindIntroduction
 
