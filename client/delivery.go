@@ -87,6 +87,9 @@ func (c *Conn) fetch(ctx context.Context) int64 {
 		return 0
 	}
 	defer response.Body.Close()
+	if Success(response) != nil {
+		return 0
+	}
 	n, _ := io.Copy(io.Discard, io.LimitReader(response.Body, maxAnswerBytes))
 	return n
 }
@@ -110,9 +113,17 @@ func (c *Conn) rank() int {
 // bestRank is that of a path of which none is better.
 const bestRank = 0
 
-// relayedMargin is how much dearer a direct path may be and still be preferred to the
-// relay: it needs nobody else, and measuring is not exact.
-const relayedMargin = 1.25
+// relayedMargin and relayedGrace are how much dearer a direct path may be and still be
+// preferred to the relay: it needs nobody else, measuring is not exact, and what
+// brings a megabyte in a third of a second is fast enough for several cameras.
+const (
+	relayedMargin = 1.25
+	relayedGrace  = 250 * time.Millisecond
+)
+
+func prefersDirect(direct, relayed delivery) bool {
+	return float64(direct.cost()) <= relayedMargin*float64(relayed.cost())+float64(relayedGrace)
+}
 
 // better tells whether next is to take the place of now.
 func better(ctx context.Context, now, next *Conn) bool {
@@ -133,7 +144,6 @@ func better(ctx context.Context, now, next *Conn) bool {
 	if err != nil {
 		return relayed == now && ctx.Err() == nil
 	}
-	prefersDirect := float64(there.cost()) <= relayedMargin*float64(here.cost())
 	now.log.Debug("paths compared", "device", now.device.String(), "direct", there.String(), "relay", here.String())
-	return prefersDirect == (direct == next)
+	return prefersDirect(there, here) == (direct == next)
 }

@@ -36,6 +36,8 @@ type testDevice struct {
 	mu    sync.Mutex
 	users map[identity.Fingerprint]string
 	base  *api.Basestation // what it tells paired clients
+
+	slow session.Via // the way by which it delivers little
 }
 
 func newTestDevice(t testing.TB, services ...tunnel.Service) *testDevice {
@@ -184,6 +186,11 @@ func (d *testDevice) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			list.Services = append(list.Services, api.Service{Name: s.Name, Type: s.Type.Name, Port: int(s.Type.Port), Allowed: true})
 		}
 		api.WriteJSON(w, list)
+	case "GET /v1/openapi.json":
+		if s.Info().Via == d.slow {
+			time.Sleep(time.Second) // a path that loses much
+		}
+		_, _ = w.Write(noise[:20<<10])
 	case "GET /v1/events":
 		d.follow(w, r)
 	case "POST /v1/pair/button":

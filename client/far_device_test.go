@@ -24,9 +24,9 @@ type farSide struct {
 	ctx     context.Context
 	stop    context.CancelFunc
 	running sync.WaitGroup
-	closed  closedWays
 
 	mu       sync.Mutex
+	closed   closedWays
 	accepted map[uint64]*introducedClient
 }
 
@@ -86,19 +86,32 @@ func (f *farSide) message(k attach.Kind, body []byte) {
 		}
 	case attach.KindCandidates:
 		var c attach.Candidates
-		if attach.Decode(body, &c) == nil && !f.closed.tcp {
+		if attach.Decode(body, &c) == nil && !f.ways().tcp {
 			if who := f.of(c.Request); who != nil {
 				f.running.Go(func() { f.meetTCP(who, c) })
 			}
 		}
 	case attach.KindRelay:
 		var r attach.Relay
-		if attach.Decode(body, &r) == nil && !f.closed.relay {
+		if attach.Decode(body, &r) == nil && !f.ways().relay {
 			if who := f.of(r.Request); who != nil {
 				f.running.Go(func() { f.relay(who, r.Ticket) })
 			}
 		}
 	}
+}
+
+func (f *farSide) ways() closedWays {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.closed
+}
+
+// change closes and opens ways.
+func (f *farSide) change(c closedWays) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = c
 }
 
 func (f *farSide) of(request uint64) *introducedClient {
@@ -121,7 +134,7 @@ func (f *farSide) introduced(i attach.Introduction) {
 		f.t.Error(err)
 	}
 	_ = f.link.Send(attach.KindAnswer, attach.Answer{Request: i.Request, Verdict: attach.VerdictYes, Offer: offer})
-	if f.closed.udp {
+	if f.ways().udp {
 		return
 	}
 	f.running.Go(func() {

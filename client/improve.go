@@ -40,11 +40,11 @@ func (l *Line) improve(ctx context.Context, conn *Conn, gone <-chan struct{}) {
 	if l.tryLater(ctx, conn) || conn.rank() == bestRank || l.options.RelayOnly {
 		return
 	}
-	for pause := improveFirst; ; pause = min(2*pause, improveMost) {
+	for pause := l.improveFirst; ; pause = min(2*pause, improveMost) {
 		select {
 		case <-time.After(pause):
 		case <-l.moved:
-			pause = improveFirst
+			pause = l.improveFirst
 		case <-ctx.Done():
 			return
 		}

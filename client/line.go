@@ -49,6 +49,8 @@ type Line struct {
 	closing  sync.WaitGroup
 	improved chan *Conn    // a session on a better path
 	moved    chan struct{} // holds one token: the network has changed
+
+	improveFirst time.Duration // less in tests
 }
 
 // KeepUp makes a Line of a session. Changed, which may be nil, is called from
@@ -64,7 +66,7 @@ func KeepUp(conn *Conn, o DialOptions, changed func(error)) *Line {
 	}
 	l := &Line{home: conn.home, device: d, options: o, changed: changed, conn: conn, up: make(chan struct{}),
 		gone: make(chan struct{}), doubts: make(chan struct{}, 1), retired: make(chan struct{}, mostRetired),
-		improved: make(chan *Conn), moved: make(chan struct{}, 1)}
+		improved: make(chan *Conn), moved: make(chan struct{}, 1), improveFirst: improveFirst}
 	close(l.up)
 	return l
 }
