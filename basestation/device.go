@@ -74,7 +74,9 @@ func (h *hub) deviceAttached(p attach.Peer) {
 	id := p.Fingerprint.ID()
 	h.roster.add(p.Slot(), p.Index, attach.Prefix(id))
 	h.seen(p.Slot(), p.Index, p.Address)
-	h.attached(p.Fingerprint)
+	if h.others() > 0 {
+		h.news = append(h.news, p.Fingerprint)
+	}
 	record := registry.Presence{
 		Fingerprint: attach.Hash(p.Fingerprint), Since: uint64(time.Now().Unix()),
 		Firmware: said.firmware, Boots: said.boots, Serial: said.serial,
@@ -120,9 +122,16 @@ func (h *hub) deviceGone(p attach.Peer, reason attach.CloseReason) {
 // duplicate: two live devices show one key. The first stays; somebody has copied
 // its key, and operator and owner want to know.
 func (h *hub) duplicate(p attach.Peer, other netip.AddrPort) {
+	h.alarm(p, h.addressOf(other).String())
+}
+
+// twin: the same, where the second is attached to another node.
+func (h *hub) twin(p attach.Peer, node string) { h.alarm(p, "node "+node) }
+
+func (h *hub) alarm(p attach.Peer, second string) {
 	h.metrics.duplicates.Inc()
 	id := p.Fingerprint.ID()
-	first, second := h.addressOf(p.Address), h.addressOf(other)
+	first := h.addressOf(p.Address).String()
 	h.log.Warn("two live devices show one key", "device", id, "first", first, "second", second)
 	h.events.Tell(push.Event{
 		Kind: push.KindDuplicate, Device: string(id),

@@ -23,6 +23,7 @@ const sweepEvery = time.Second
 type hub struct {
 	around
 	node *attach.Node
+	out  func(to netip.AddrPort, packet []byte)
 	log  *slog.Logger
 
 	sources *rate[netip.Prefix]         // introductions, by who asks
@@ -35,6 +36,10 @@ type hub struct {
 	number    uint64                 // of the last request
 	enrolling map[uint64]particulars // what ATTACH said, by index, until it is answered
 	roster    roster
+	sweep     sweep                            // of the roster
+	elsewhere map[identity.Fingerprint]absence // devices that attached to another node as well
+	news      []identity.Fingerprint           // who attached here since the last turn
+	recall    recall                           // of the devices of an earlier run
 	sweptAt   time.Duration
 	draining  bool
 }
@@ -64,17 +69,19 @@ type around struct {
 	// find says which other nodes may have a device, the likeliest first, and what
 	// is known of it.
 	find func(context.Context, identity.ID) (nodes []string, p registry.Presence, err error)
-	// send hands a message to another node; it may get lost.
-	send func(node string, m *nodeMessage)
+	// send hands a message to another node, tellAll to all of them; it may get lost.
+	send    func(node string, m *nodeMessage)
+	tellAll func(m *nodeMessage)
+	// mine reports whether this node is the one of a prefix, others how many nodes live
+	// beside it.
+	mine   func(prefix uint16) bool
+	others func() int
 	// presence is written, never read, by the hub itself.
 	presence presenceWriter
 	// events takes what devices say.
 	events Events
 	// seen is told where devices are, for notices after a restart; it never waits.
-	seen func(slot uint32, index uint64, at netip.AddrPort)
-	// attached is told of every device that attached, for the other nodes.
-	attached func(identity.Fingerprint)
-
+	seen    func(slot uint32, index uint64, at netip.AddrPort)
 	metrics *metrics
 }
 
@@ -104,12 +111,13 @@ type particulars struct {
 // Unix.
 func newHub(c attach.NodeConfig, a around, log *slog.Logger) (*hub, error) {
 	h := &hub{
-		around: a, log: log,
+		around: a, log: log, out: c.Send,
 		sources: newRate[netip.Prefix](a.limits.Introductions, introductionBurst),
 		asked:   newRate[identity.ID](perDeviceIntroductions, introductionBurst),
 		told:    newRate[identity.Fingerprint](perDeviceEvents, introductionBurst),
 
 		questions: map[uint64]*question{}, requests: map[uint64]*request{}, enrolling: map[uint64]particulars{},
+		elsewhere: map[identity.Fingerprint]absence{},
 	}
 	// Numbers begin anywhere, so that a device that remembers one of an earlier run
 	// does not take it for a new one.
@@ -129,10 +137,14 @@ func newHub(c attach.NodeConfig, a around, log *slog.Logger) (*hub, error) {
 func (h *hub) Tick(now time.Duration) {
 	h.node.Tick(now)
 	h.sayNo(now)
+	h.relocate(now)
+	h.tellNews()
+	h.callBack(now)
 	if now < h.sweptAt+sweepEvery {
 		return
 	}
 	h.sweptAt = now
+	h.watchTwins(now)
 	for index, q := range h.questions {
 		if now >= q.until {
 			delete(h.questions, index)

@@ -76,6 +76,7 @@ func (s *Server) loop(ctx context.Context, full <-chan *arrived) {
 			f(s.now())
 		case <-tick.C:
 			s.hub.Tick(s.now())
+			s.measure()
 		case <-no.C:
 			armed = 0
 			s.hub.sayNo(s.now())

@@ -2,6 +2,7 @@ package basestation
 
 import (
 	"io"
+	"sync/atomic"
 
 	prometheus "github.com/keyholed/keyhole/internal/metrics"
 )
@@ -16,7 +17,7 @@ type metrics struct {
 	unauthorized, forwarded, events, badEvents        *prometheus.Counter
 	packetsIn, packetsOut, packetsLost, notices       *prometheus.Counter
 	streams, observed, legs, closedStreams, slowPeers *prometheus.Counter
-	nodeMessages, nodeMessagesLost                    *prometheus.Counter
+	nodeMessages, nodeMessagesLost, relocated         *prometheus.Counter
 	introductionTime                                  *prometheus.Histogram
 }
 
@@ -51,6 +52,7 @@ func newMetrics() *metrics {
 		{&m.packetsOut, `keyhole_packets_total{direction="out"}`},
 		{&m.packetsLost, `keyhole_packets_total{direction="lost"}`},
 		{&m.notices, "keyhole_restart_notices_total"},
+		{&m.relocated, "keyhole_devices_relocated_total"},
 		{&m.streams, `keyhole_connections_total{kind="attach"}`},
 		{&m.observed, `keyhole_connections_total{kind="observe"}`},
 		{&m.legs, `keyhole_connections_total{kind="relay"}`},
@@ -64,3 +66,23 @@ func newMetrics() *metrics {
 
 // WriteMetrics writes all counters in the text format of Prometheus.
 func (s *Server) WriteMetrics(w io.Writer) { s.metrics.set.Write(w) }
+
+// gauges are what there is now, written by the loop at every tick.
+type gauges struct{ devices, streams, questions, nodes atomic.Int64 }
+
+func (s *Server) showGauges() {
+	for name, value := range map[string]*atomic.Int64{
+		"keyhole_devices": &s.gauges.devices, "keyhole_streams": &s.gauges.streams,
+		"keyhole_questions": &s.gauges.questions, "keyhole_nodes": &s.gauges.nodes,
+	} {
+		s.metrics.set.GaugeFunc(name, func() float64 { return float64(value.Load()) })
+	}
+	s.metrics.set.CounterFunc("keyhole_presence_lost_total", func() float64 { return float64(s.registry.LostPresence()) })
+}
+
+func (s *Server) measure() {
+	s.gauges.devices.Store(int64(s.hub.node.Devices()))
+	s.gauges.streams.Store(int64(s.hub.node.Streams()))
+	s.gauges.questions.Store(int64(len(s.hub.questions)))
+	s.gauges.nodes.Store(int64(s.fleet.others() + 1))
+}

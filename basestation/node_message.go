@@ -9,8 +9,8 @@ import (
 )
 
 // A nodeMessage is what one node of a fleet says to another, about introductions
-// whose client is attached here and whose device there. Exactly one field beside
-// From is set. A message may be lost; then the introduction is a no, like one whose
+// whose client is attached to one and whose device to the other. Exactly one field
+// is set. A message may be lost; then the introduction is a no, like one whose
 // packets were lost.
 //
 //	node of the client                node of the device
@@ -21,14 +21,13 @@ import (
 //	  | Ticket ------------------------>|
 //	  |<------------------------ Granted|
 type nodeMessage struct {
-	From       string
 	Order      *order                 `json:",omitempty"`
 	Introduced *accepted              `json:",omitempty"`
 	ToDevice   *passed                `json:",omitempty"`
 	ToClient   *passed                `json:",omitempty"`
 	Ticket     *wanted                `json:",omitempty"`
 	Granted    *grantedTo             `json:",omitempty"`
-	Attached   []identity.Fingerprint `json:",omitempty"` // these devices are at From now
+	Attached   []identity.Fingerprint `json:",omitempty"` // these devices attached to the sender
 }
 
 type accepted struct {
@@ -57,15 +56,15 @@ func decodeNodeMessage(data []byte) (*nodeMessage, error) {
 }
 
 // receiveNode takes the word of another node.
-func (h *hub) receiveNode(now time.Duration, m *nodeMessage) {
+func (h *hub) receiveNode(now time.Duration, from string, m *nodeMessage) {
 	switch {
 	case m.Order != nil:
 		o := *m.Order
-		o.From.node = m.From
+		o.From.node = from
 		h.place(now, o)
 	case m.Introduced != nil:
 		receive(m.Introduced.Body, func(i attach.Introduced) {
-			h.introduced(now, m.Introduced.Client, end{m.From, m.Introduced.Request}, i)
+			h.introduced(now, m.Introduced.Client, end{from, m.Introduced.Request}, i)
 		})
 	case m.ToDevice != nil:
 		h.toDevice(now, m.ToDevice.To, m.ToDevice.Offer)
@@ -73,7 +72,9 @@ func (h *hub) receiveNode(now time.Duration, m *nodeMessage) {
 		h.toClient(now, m.ToClient.To, m.ToClient.Offer)
 	case m.Ticket != nil:
 		t := h.ticket(now, m.Ticket.Request)
-		h.send(m.From, &nodeMessage{Granted: &grantedTo{m.Ticket.Client, t[:]}})
+		h.send(from, &nodeMessage{Granted: &grantedTo{m.Ticket.Client, t[:]}})
+	case len(m.Attached) > 0:
+		h.newsOf(now, from, m.Attached)
 	case m.Granted != nil && len(m.Granted.Ticket) == len(attach.Ticket{}):
 		h.granted(now, m.Granted.Client, attach.Ticket(m.Granted.Ticket))
 	}

@@ -1,10 +1,6 @@
 package basestation
 
-import (
-	"context"
-	"net/netip"
-	"time"
-)
+import "time"
 
 // After a restart a node tells the devices of its earlier run to come back, and
 // spreads them so that it can serve them as they come.
@@ -19,10 +15,9 @@ const (
 	// noticeRounds: a notice may get lost, and one that comes twice does no harm.
 	noticeRounds = 3
 	noticePause  = 2 * time.Second
-	// noticesAtOnce are sent in one turn of the loop, noticePace apart: 32,000 a
-	// second, whose answers are spread.
-	noticesAtOnce = 64
-	noticePace    = 2 * time.Millisecond
+	// noticesAtOnce are sent in one turn of attach.TickEvery: 20,000 a second, whose
+	// answers are spread.
+	noticesAtOnce = 2000
 )
 
 // spreadFor is over how long so many devices are to come back.
@@ -34,8 +29,40 @@ func spreadFor(devices int) time.Duration {
 	return max(gentleTime, time.Duration(devices)*time.Second/fullRate)
 }
 
-// tellRestart sends the notices; it returns early when ctx ends.
-func (s *Server) tellRestart(ctx context.Context) {
+// A recall is the devices of an earlier run that are being told.
+type recall struct {
+	known []knownPeer
+	next  int
+	round int
+	at    time.Duration // when the round goes on
+	done  func()        // called once all were told
+}
+
+// callBack sends the next notices.
+func (h *hub) callBack(now time.Duration) {
+	r := &h.recall
+	if r.done == nil || now < r.at {
+		return
+	}
+	spread := spreadFor(len(r.known))
+	for range noticesAtOnce {
+		if r.next == len(r.known) {
+			r.next, r.at = 0, now+noticePause
+			if r.round++; r.round == noticeRounds {
+				r.done()
+				h.recall = recall{}
+			}
+			return
+		}
+		k := r.known[r.next]
+		r.next++
+		h.out(k.at, h.node.RestartNotice(k.index, spread))
+		h.metrics.notices.Inc()
+	}
+}
+
+// tellRestart has the devices of earlier runs told.
+func (s *Server) tellRestart() {
 	known, err := s.peers.readOld()
 	if err != nil {
 		s.log.Warn("the devices of the run before are not known: they will come back later", "err", err)
@@ -44,46 +71,5 @@ func (s *Server) tellRestart(ctx context.Context) {
 	if len(known) > 0 {
 		s.log.Info("telling the devices of the run before to come back", "devices", len(known), "within", spreadFor(len(known)))
 	}
-	notify(ctx, known, func(some []knownPeer, spread time.Duration) bool {
-		return s.do(ctx, func(time.Duration) { s.hub.notices(some, spread, s.sendPacket) })
-	})
-	if ctx.Err() == nil {
-		if err := s.peers.removeOld(); err != nil {
-			s.log.Warn("the old peers file was not removed", "err", err)
-		}
-	}
-}
-
-// notify goes through the devices in rounds, some at a time.
-func notify(ctx context.Context, known []knownPeer, send func([]knownPeer, time.Duration) bool) {
-	spread := spreadFor(len(known))
-	for range noticeRounds {
-		for rest := known; len(rest) > 0; {
-			some := rest[:min(noticesAtOnce, len(rest))]
-			rest = rest[len(some):]
-			if !send(some, spread) || !pause(ctx, noticePace) {
-				return
-			}
-		}
-		if len(known) == 0 || !pause(ctx, noticePause) {
-			return
-		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// notices sends some notices.
-func (h *hub) notices(some []knownPeer, spread time.Duration, send func(netip.AddrPort, []byte)) {
-	for _, k := range some {
-		send(k.at, h.node.RestartNotice(k.index, spread))
-		h.metrics.notices.Inc()
-	}
+	s.post(func(time.Duration) { s.hub.recall = recall{known: known, done: s.peers.removeOld} })
 }

@@ -170,10 +170,8 @@ func (p *peerFile) readOld() ([]knownPeer, error) {
 }
 
 // removeOld forgets the devices of earlier runs, when all were told.
-func (p *peerFile) removeOld() error {
-	err := os.Remove(p.path(oldPeers))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+func (p *peerFile) removeOld() {
+	if err := os.Remove(p.path(oldPeers)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		p.log.Warn("the old peers file was not removed", "err", err)
 	}
-	return err
 }

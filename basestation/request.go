@@ -41,6 +41,9 @@ func (h *hub) place(now time.Duration, o order) bool {
 	if !ok {
 		return false
 	}
+	if a, twice := h.elsewhere[p.Fingerprint]; twice && o.From.node == "" {
+		h.sendOn(o, []string{a.node}) // it may have left: whoever has it answers
+	}
 	if len(h.requests) >= h.limits.Questions || !h.asked.allow(now, o.Device) {
 		h.metrics.limited.Inc()
 		return true // and the no leaves in its time

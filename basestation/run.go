@@ -2,9 +2,9 @@ package basestation
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // Run serves until ctx ends, then drains, and returns when every goroutine has ended
@@ -27,14 +27,18 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.registry.OnBlock(s.blocked)
 	help("registry", s.registry.Run)
+	help("cookies", s.keepCookies)
 	if s.pusher != nil {
 		help("push", s.pusher.Run)
+	}
+	if s.fleet.fleet != nil {
+		help("fleet", s.fleet.fleet.Run)
 	}
 
 	full := make(chan *arrived, readAhead)
 	loop.Go(func() { s.loop(work, full) })
 	acceptor := newAcceptor(s, s.loopDone)
-	err := s.begin(ctx, work, failed)
+	err := s.begin(ctx, failed)
 	if err == nil {
 		for _, socket := range s.net.udp {
 			r := newReader(socket, full)
@@ -43,13 +47,15 @@ func (s *Server) Run(ctx context.Context) error {
 		for _, l := range s.net.tcp {
 			inputs.Go(func() { acceptor.accept(l) })
 		}
-		helpers.Go(func() { s.tellRestart(work) })
+		s.tellRestart()
 		close(s.ready)
 		select {
 		case <-ctx.Done():
 			s.drain(work)
 		case err = <-failed:
 		}
+	} else if ctx.Err() != nil {
+		err = nil // asked to stop while it began
 	}
 
 	// What comes in ends first, then what works on it, then what it is written to.
@@ -65,14 +71,30 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
+// beginTime bounds what a node waits for its records when it starts.
+const beginTime = 30 * time.Second
+
 // begin waits for what a node needs before it serves.
-func (s *Server) begin(ctx, _ context.Context, failed <-chan error) error {
-	select {
-	case <-s.registry.Ready():
-		return nil
-	case err := <-failed:
+func (s *Server) begin(ctx context.Context, failed <-chan error) error {
+	ctx, cancel := context.WithTimeout(ctx, beginTime)
+	defer cancel()
+	c, err := readCookies(ctx, s.config.Store, s.keys.Seal())
+	if err != nil {
 		return err
-	case <-ctx.Done():
-		return errors.New("stopped before the records were read")
 	}
+	s.useCookies(c)
+	ready := []<-chan struct{}{s.registry.Ready()}
+	if s.fleet.fleet != nil {
+		ready = append(ready, s.fleet.fleet.Ready())
+	}
+	for _, r := range ready {
+		select {
+		case <-r:
+		case err := <-failed:
+			return err
+		case <-ctx.Done():
+			return fmt.Errorf("the records were not read: %w", ctx.Err())
+		}
+	}
+	return nil
 }

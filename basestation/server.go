@@ -53,19 +53,21 @@ type Config struct {
 
 // A Server is one node of a basestation: alone, or in a fleet.
 type Server struct {
-	config   Config
-	log      *slog.Logger
-	keys     *Keyring
-	self     string
-	address  []netip.AddrPort
-	began    time.Time
-	hub      *hub
-	registry *registry.Registry
-	relay    *relay.Relay
-	pusher   *push.Pusher // ours, when the caller has none
-	cookies  *attach.Cookies
-	metrics  *metrics
-	peers    *peerFile
+	config     Config
+	log        *slog.Logger
+	keys       *Keyring
+	self       string
+	address    []netip.AddrPort
+	began      time.Time
+	hub        *hub
+	registry   *registry.Registry
+	relay      *relay.Relay
+	pusher     *push.Pusher    // ours, when the caller has none
+	cookies    *attach.Cookies // the loop's, and so is cookieSlot
+	cookieSlot uint64
+	metrics    *metrics
+	gauges     gauges
+	peers      *peerFile
 
 	net     *network
 	streams streams
@@ -139,7 +141,10 @@ func (s *Server) build() (err error) {
 		return err
 	}
 	s.streams.init(s)
-	s.fleet = newMembership(s, certificate)
+	s.showGauges()
+	if s.fleet, err = newMembership(s, certificate); err != nil {
+		return err
+	}
 	s.cookies.Rotate(0, newSecret()) // until the fleet's are read
 	s.hub, err = newHub(attach.NodeConfig{
 		PrivateKey: s.keys.node.Private, ResetKey: s.keys.node.Reset, Certificate: certificate, Cookies: s.cookies,
@@ -147,8 +152,8 @@ func (s *Server) build() (err error) {
 	}, around{
 		limits: s.config.Limits, self: s.self, certificate: certificate,
 		start: s.tasks.start, post: s.post, remote: s.streams.remote, enrol: s.enrol, authorize: s.config.Authorize,
-		pair: s.pair(), find: s.fleet.find, send: s.fleet.send, presence: s.registry, events: s.config.Events,
-		seen: s.peers.seen, attached: s.fleet.attached, metrics: s.metrics,
+		pair: s.pair(), find: s.fleet.find, send: s.fleet.send, tellAll: s.fleet.tell, mine: s.fleet.mine, others: s.fleet.others,
+		presence: s.registry, events: s.config.Events, seen: s.peers.seen, metrics: s.metrics,
 	}, s.log)
 	return err
 }
