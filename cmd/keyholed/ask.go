@@ -44,7 +44,7 @@ func status(c *call) error {
 	row("id", "%s", s.ID)
 	row("listening", "%s, TCP and UDP", strings.Join(s.Listen, ", "))
 	row("pairing", "%s", pairingWords(s.Pairing))
-	row("basestation", "%s", s.Basestation.State)
+	row("basestation", "%s", basestationWords(s.Basestation))
 	row("users", "%d", s.Users)
 	row("sessions", "%d", s.Sessions)
 	row("tunnels", "%d", s.Tunnels)
@@ -61,6 +61,28 @@ func status(c *call) error {
 		row("warning", "%s", warning)
 	}
 	return w.Flush()
+}
+
+// basestationWords says how the device can be asked for from beyond its network.
+func basestationWords(b control.Basestation) string {
+	switch b.State {
+	case control.BasestationOff:
+		return "none: this device serves its own network only"
+	case control.BasestationAttached:
+		words := "attached to " + b.Address + " over " + b.Path
+		if b.Observed != "" {
+			words += ", which sees it at " + b.Observed
+		}
+		if b.Relayed > 0 {
+			words += fmt.Sprintf(", relays %d connections", b.Relayed)
+		}
+		return words
+	}
+	words := b.State + " to " + b.Address
+	if b.Error != "" {
+		words += fmt.Sprintf(" for %v: %s", time.Duration(b.Since)*time.Second, b.Error)
+	}
+	return words
 }
 
 func pairingWords(p control.Pairing) string {
