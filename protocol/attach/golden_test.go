@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/flynn/noise"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/keyholed/keyhole/protocol/identity"
@@ -68,8 +67,11 @@ func goldenPackets(t testing.TB) map[string][]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	private, public := Secret{7}, mustPublic(t, Secret{7})
-	answer, k, err := receive(bytes.NewReader(count(0xa0, 32)), noise.DHKey{Private: private[:], Public: public[:]}, greeting, parsed, 0x1112131415161718)
+	node, err := newResponder(Secret{7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, k, err := receive(bytes.NewReader(count(0xa0, 32)), node, greeting, parsed, 0x1112131415161718)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,10 +7,9 @@ import (
 	"github.com/flynn/noise"
 )
 
-// suite is Noise_NK_25519_AESGCM_SHA256: the node is known beforehand (by its
-// certificate), the other side proves itself afterwards by a signature over the
+// The handshake is Noise_NK_25519_AESGCM_SHA256: the node is known beforehand (by
+// its certificate), the other side proves itself afterwards by a signature over the
 // handshake hash. Forward secret from the second message on.
-var suite = noise.NewCipherSuite(noise.DH25519, noise.CipherAESGCM, noise.HashSHA256)
 
 // prologueLabel comes before the clear part of HELLO in the prologue, so that
 // version, index and cookie cannot be changed on the way unnoticed.
@@ -27,7 +26,7 @@ type keys struct {
 func greet(random io.Reader, node [32]byte, h hello) ([]byte, *noise.HandshakeState, error) {
 	packet := h.appendHead(make([]byte, 0, helloSize))
 	state, err := noise.NewHandshakeState(noise.Config{
-		CipherSuite: suite, Random: random, Pattern: noise.HandshakeNK, Initiator: true,
+		CipherSuite: new(agreement).suite(), Random: random, Pattern: noise.HandshakeNK, Initiator: true,
 		Prologue: append([]byte(prologueLabel), packet...), PeerStatic: node[:],
 	})
 	if err != nil {
@@ -51,10 +50,11 @@ func welcomed(state *noise.HandshakeState, message []byte) (k keys, index uint64
 }
 
 // receive answers a HELLO as node: the WELCOME, which tells index, and the keys.
-func receive(random io.Reader, node noise.DHKey, packet []byte, h hello, index uint64) ([]byte, keys, error) {
+func receive(random io.Reader, node responder, packet []byte, h hello, index uint64) ([]byte, keys, error) {
+	defer func() { node.agreement.ephemeral = nil }() // forward secrecy is to forget
 	state, err := noise.NewHandshakeState(noise.Config{
-		CipherSuite: suite, Random: random, Pattern: noise.HandshakeNK,
-		Prologue: append([]byte(prologueLabel), packet[:helloHead]...), StaticKeypair: node,
+		CipherSuite: node.suite, Random: random, Pattern: noise.HandshakeNK,
+		Prologue: append([]byte(prologueLabel), packet[:helloHead]...), StaticKeypair: node.key,
 	})
 	if err != nil {
 		return nil, keys{}, err

@@ -10,8 +10,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/flynn/noise"
-
 	"github.com/keyholed/keyhole/protocol/identity"
 )
 
@@ -121,7 +119,7 @@ type NodeConfig struct {
 // not call the node.
 type Node struct {
 	c       NodeConfig
-	static  noise.DHKey
+	static  responder
 	cookies *Cookies
 	slotEnd time.Duration // of our own cookies
 
@@ -175,12 +173,12 @@ func NewNode(c NodeConfig) (*Node, error) {
 	c.MaxPending = cmp.Or(c.MaxPending, maxPending)
 	c.MaxPendingPerSource = cmp.Or(c.MaxPendingPerSource, maxPendingPerSource)
 	c.MaxClientsPerSource = cmp.Or(c.MaxClientsPerSource, maxClientsPerSource)
-	public, err := PublicKey(c.PrivateKey)
+	static, err := newResponder(c.PrivateKey)
 	if err != nil {
 		return nil, err
 	}
 	n := &Node{
-		c: c, static: noise.DHKey{Private: c.PrivateKey[:], Public: public[:]}, cookies: c.Cookies,
+		c: c, static: static, cookies: c.Cookies,
 		devices: map[shortID]uint32{}, pending: map[uint32]*pending{}, clients: map[uint32]netip.Prefix{},
 		hellos: map[helloKey]uint32{}, sources: map[netip.Prefix]int{}, asking: map[netip.Prefix]int{}, streams: map[netip.AddrPort]*stream{},
 		senders:   map[uint32]*sender{},
@@ -195,18 +193,12 @@ func NewNode(c NodeConfig) (*Node, error) {
 
 // PublicKey returns the X25519 key that belongs into a node's certificate.
 func PublicKey(private Secret) (public [32]byte, err error) {
-	// X25519 with the base point: what GenerateKeypair does with these bytes.
-	pair, err := noise.DH25519.GenerateKeypair(&oneSecret{private})
+	r, err := newResponder(private)
 	if err == nil {
-		copy(public[:], pair.Public)
+		copy(public[:], r.key.Public)
 	}
 	return public, err
 }
-
-// oneSecret lets the library compute the public half of a given key.
-type oneSecret struct{ Secret }
-
-func (o *oneSecret) Read(b []byte) (int, error) { return copy(b, o.Secret[:]), nil }
 
 // Devices returns how many devices are attached.
 func (n *Node) Devices() int { return len(n.devices) }
