@@ -7,7 +7,7 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 LDFLAGS  := -s -w -X github.com/keyholed/keyhole/internal/version.linked=$(VERSION)
 STATIC   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 
-.PHONY: help build demo test test-full lint fuzz bench bench-relay test-systemd cross clean packages
+.PHONY: help build demo test test-full lint fuzz bench bench-relay bench-basestation test-systemd cross clean packages
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ bench: packages build ## side by side with what people use instead; prints ratio
 
 bench-relay: packages ## our relay, and HAProxy in its place
 	$(GO) run ./testbed/bench -relay
+
+bench-basestation: build ## a million simulated devices and a real basestation (15 minutes; BENCHBASE="-quick": one)
+	$(GO) run ./testbed/benchbase -bin $(BUILD)/keyhole-basestation $(BENCHBASE)
 
 cross: ## the programs for the usual boards, with their sizes
 	@for arch in amd64 arm64 arm riscv64 mipsle; do \

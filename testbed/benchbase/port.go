@@ -1,0 +1,183 @@
+package main
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/keyholed/keyhole/internal/datagram"
+	"github.com/keyholed/keyhole/protocol/attach"
+)
+
+const (
+	// interval is what a device begins with; most stay there or go up.
+	interval = 25 * time.Second
+	// within is when it promises to be heard again, as attach.Link does.
+	within = interval + 5*time.Second
+	// lateAfter: a node looks at its devices every two seconds; what is later
+	// than this was lost or forgotten.
+	lateAfter = interval + 7*time.Second
+
+	portBatch = 32 // packets in a system call
+)
+
+// A fleet is all simulated devices.
+type fleet struct {
+	station *station
+	ports   []*port
+	began   time.Time
+
+	attached atomic.Int64
+	failed   atomic.Int64 // attempts that had to be made again
+	pongs    atomic.Int64
+	late     atomic.Int64 // keep-alives that were not answered in time
+	strange  atomic.Int64 // packets that nobody can use: a node that forgot a device says so
+	done     sync.WaitGroup
+}
+
+// A port is one socket with its devices. A port attaches one of them at a time.
+type port struct {
+	fleet *fleet
+	conn  *datagram.Conn
+	node  netip.AddrPort
+
+	mu       sync.Mutex
+	out      *datagram.Batch
+	scratch  []byte
+	devices  []attach.Sleeper
+	heard    []uint32 // seconds, by device
+	by       map[uint64]uint32
+	link     *attach.Link // attaching; nil: none
+	finished chan bool    // of link
+}
+
+func newFleet(st *station, ports int) (*fleet, error) {
+	f := &fleet{station: st, began: time.Now()}
+	for i := range ports {
+		ip := net.IPv4(127, 16+byte(i>>16), byte(i>>8), byte(i))
+		udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: ip})
+		if err != nil {
+			f.close()
+			return nil, err
+		}
+		conn, err := datagram.New(udp)
+		if err != nil {
+			f.close()
+			return nil, err
+		}
+		p := &port{
+			fleet: f, conn: conn, node: st.address, out: datagram.NewBatch(portBatch, attach.MaxPacket),
+			by: map[uint64]uint32{}, finished: make(chan bool, 1),
+		}
+		f.ports = append(f.ports, p)
+		f.done.Go(p.read)
+	}
+	return f, nil
+}
+
+func (f *fleet) now() time.Duration { return time.Since(f.began) }
+
+func (f *fleet) close() {
+	for _, p := range f.ports {
+		p.conn.Close()
+	}
+	f.done.Wait()
+}
+
+// read takes what comes until the socket is closed.
+func (p *port) read() {
+	in := datagram.NewBatch(portBatch, attach.MaxPacket)
+	for p.conn.Read(in) == nil {
+		p.mu.Lock()
+		for i := range in.Len() {
+			p.take(in.Packet(i))
+		}
+		p.flush()
+		p.mu.Unlock()
+	}
+}
+
+// take is called with mu held, as all below.
+func (p *port) take(packet []byte) {
+	if index, ok := attach.PacketIndex(packet); ok {
+		if d, known := p.by[index]; known {
+			p.keep(d, packet)
+			return
+		}
+	}
+	if p.link == nil {
+		p.fleet.strange.Add(1)
+		return
+	}
+	p.link.Receive(p.fleet.now(), packet)
+	p.tick()
+}
+
+// keep is what an attached device does: it answers, and pings again when its
+// ping was answered.
+func (p *port) keep(d uint32, packet []byte) {
+	s := &p.devices[d]
+	answer, pong := s.Receive(p.scratch[:0], packet)
+	if pong {
+		p.fleet.pongs.Add(1)
+		answer, _ = s.Ping(p.scratch[:0], interval, within)
+	}
+	p.heard[d] = uint32(p.fleet.now() / time.Second)
+	if answer != nil {
+		p.scratch = answer
+		p.send(p.node, answer)
+	}
+}
+
+// tick lets the attaching link do what is due, and puts it to sleep when it is
+// attached.
+func (p *port) tick() {
+	p.link.Tick(p.fleet.now())
+	if p.link.State() != attach.StateAttached {
+		return
+	}
+	s, _ := p.link.Sleep()
+	p.by[s.Index()] = uint32(len(p.devices))
+	p.devices = append(p.devices, s)
+	p.heard = append(p.heard, uint32(p.fleet.now()/time.Second))
+	p.link = nil
+	p.fleet.attached.Add(1)
+	p.finished <- true
+}
+
+func (p *port) send(to netip.AddrPort, packet []byte) {
+	if !p.out.Add(to, packet) {
+		p.flush()
+		p.out.Add(to, packet)
+	}
+}
+
+func (p *port) flush() {
+	if p.out.Len() > 0 {
+		p.conn.Write(p.out)
+	}
+}
+
+// remind pings those who were not answered in time, and returns how many were
+// heard lately.
+func (p *port) remind() (alive int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.fleet.now()
+	for d := range p.devices {
+		silent := now - time.Duration(p.heard[d])*time.Second
+		if silent <= lateAfter {
+			alive++
+			continue
+		}
+		p.fleet.late.Add(1)
+		if ping, err := p.devices[d].Ping(p.scratch[:0], 0, within); err == nil {
+			p.scratch = ping
+			p.send(p.node, ping)
+		}
+	}
+	p.flush()
+	return alive
+}
