@@ -54,7 +54,8 @@ type Link struct {
 	c       LinkConfig
 	log     *slog.Logger
 	ready   chan struct{}
-	packets chan arrived  // to Run
+	packets chan arrived // to Run
+	dial    func(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 	wake    chan struct{} // to Run: something has changed; holds one token
 	looking chan struct{} // to the resolver, likewise
 
@@ -68,6 +69,7 @@ type Link struct {
 	running  *sync.WaitGroup // goroutines that Run waits for; nil before and after
 	ctx      context.Context // of Run
 	calls    []func()        // callbacks for Run
+	widened  time.Duration   // since when the link waited when packets were last sent both ways because of it
 	attached bool
 	status   Status
 }
@@ -116,10 +118,10 @@ func NewLink(c LinkConfig) (*Link, error) {
 		}
 	}
 	l := &Link{
-		c: c, log: c.Log, ready: make(chan struct{}), packets: make(chan arrived, arrivedMost),
+		c: c, log: c.Log, dial: dialStream, ready: make(chan struct{}), packets: make(chan arrived, arrivedMost),
 		wake: make(chan struct{}, 1), looking: make(chan struct{}, 1),
 		began: time.Now(), names: append([]string(nil), c.Addresses...), resolved: map[string][]netip.AddrPort{}, streams: map[netip.AddrPort]*stream{},
-		status: Status{Since: time.Now()},
+		status: Status{Since: time.Now()}, widened: -1,
 	}
 	l.ways = newWays(c.Network())
 	// What is wrong with the rest of the configuration is said now and not when

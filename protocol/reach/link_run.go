@@ -60,13 +60,21 @@ func (l *Link) receive(a arrived) {
 	now := l.nowLocked()
 	since, waiting := l.link.Waiting()
 	late := l.ways.late(now, since, waiting)
-	if !l.link.Receive(now, a.packet) || !l.ways.answered(now, a.way, late) {
+	back := l.ways.arrive(a.way, late)
+	if !l.link.Receive(now, a.packet) {
+		l.ways.way = back
+		return
+	}
+	l.ways.answered(now, a.way, late)
+	if l.ways.way == back {
 		return
 	}
 	l.log.Info("link to the basestation goes another way", "over", a.way)
-	if a.way == overUDP {
-		l.link.Check(now) // what answered was perhaps a question beside the link
+	if a.way == overTCP {
+		l.ways.lookLater(now, firstLook)
+		return
 	}
+	l.link.Check(now) // what answered was perhaps a question beside the link
 }
 
 // tick does what is due and returns how long nothing will be.
@@ -81,6 +89,8 @@ func (l *Link) tick() time.Duration {
 	node, keyed := l.link.Peer()
 	if since, waiting := l.link.Waiting(); waiting && keyed {
 		wake = min(wake, l.turnLocked(now, since, node))
+	} else if waiting {
+		wake = min(wake, l.widenLocked(now, since))
 	}
 	if l.ways.way == overTCP && l.link.State() == attach.StateAttached {
 		if l.ways.look(now) {
@@ -91,6 +101,20 @@ func (l *Link) tick() time.Duration {
 	l.tidyLocked(now)
 	l.reportLocked()
 	return max(wake-now, 0)
+}
+
+// widenLocked sends what opens a link both ways as soon as UDP has had its time, and
+// does not wait until it is sent again.
+func (l *Link) widenLocked(now, since time.Duration) time.Duration {
+	at := since + udpPatience
+	if now >= at && l.widened != since {
+		l.widened = since
+		l.link.Again(now)
+	}
+	if now >= at || l.ways.knownBlocked() {
+		return now + udpPatience
+	}
+	return at
 }
 
 // turnLocked tries the other way when this one is silent.

@@ -93,9 +93,7 @@ func (l *Link) runStream(ctx context.Context, s *stream) {
 func (l *Link) carry(ctx context.Context, s *stream) error {
 	dialing, cancel := context.WithTimeout(ctx, streamDialTime)
 	defer cancel()
-	// The link's own keep-alives find out whether anybody is there.
-	d := net.Dialer{KeepAlive: -1}
-	conn, err := d.DialContext(dialing, "tcp", s.to.String())
+	conn, err := l.dial(dialing, s.to)
 	if err != nil {
 		return err
 	}
@@ -126,6 +124,12 @@ func (l *Link) carry(ctx context.Context, s *stream) error {
 	}
 	<-written
 	return err
+}
+
+func dialStream(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	// The link's own keep-alives find out whether anybody is there.
+	d := net.Dialer{KeepAlive: -1}
+	return d.DialContext(ctx, "tcp", to.String())
 }
 
 func (l *Link) read(ctx context.Context, conn net.Conn) error {

@@ -93,23 +93,25 @@ func (w *ways) tick(now, since time.Duration, up bool) (time.Duration, move) {
 	return now + udpPatience, turned
 }
 
-// answered takes the way by which a genuine packet came, and whether UDP was late
-// until then; it reports whether packets go another way from now on. What
-// still comes in TCP after UDP has answered changes nothing.
-func (w *ways) answered(now time.Duration, by way, late bool) bool {
+// arrive takes the way by which a packet came, and whether UDP was late until then: answers
+// go back by it. It returns the way before, to be set again if the packet was
+// none. What still comes in TCP after UDP has answered changes nothing.
+func (w *ways) arrive(by way, late bool) (before way) {
+	before = w.way
+	if by == overUDP || late {
+		w.way = by
+	}
+	return before
+}
+
+// answered is called after arrive when the packet was genuine.
+func (w *ways) answered(now time.Duration, by way, late bool) {
 	switch {
 	case by == overUDP:
 		delete(w.blocked, w.network)
 	case late:
 		w.remember(now)
 	}
-	if w.way == by || by == overTCP && !late {
-		return false
-	}
-	if w.way = by; by == overTCP {
-		w.lookLater(now, firstLook)
-	}
-	return true
 }
 
 func (w *ways) remember(now time.Duration) {
