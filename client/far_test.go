@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -153,7 +154,7 @@ func TestHostileBasestationGainsNothing(t *testing.T) {
 			f := newTestDevice(t).attachTo(base, closedWays{udp: true})
 			base.behave(bad.habits)
 			o := DialOptions{Find: -1}
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 			defer cancel()
 			conn, err := f.away().Dial(ctx, "front", o)
 			if err == nil {
@@ -217,4 +218,43 @@ func TestRelayedTunnels(t *testing.T) {
 	for _, relayed := base.counts(); relayed < 1+relayWarm; _, relayed = base.counts() {
 		time.Sleep(time.Millisecond) // the pool is filled when the tunnels are quiet
 	}
+}
+
+// With node and cookie remembered the question goes to the node at once; where only
+// the relay worked, it is not waited for again. A cache that cannot be read costs a
+// round trip, and nothing else.
+func TestWhatIsRememberedOfAnIntroduction(t *testing.T) {
+	base := newTestBase(t)
+	d := newTestDevice(t)
+	f := d.attachTo(base, closedWays{udp: true, tcp: true})
+	h := f.away()
+	f.dialFar(h, DialOptions{}).Close()
+	r := h.recall(d.key.Fingerprint())
+	if r.Address != base.at.String() || len(r.Certificate) == 0 || len(r.Cookie) == 0 || !r.Relayed || r.Blocked {
+		t.Errorf("%+v", r)
+	}
+	if elsewhere := r.here("192.0.2.0/24"); elsewhere.Relayed || elsewhere.Cookie != nil {
+		t.Errorf("in another network: %+v", elsewhere)
+	}
+	began := time.Now()
+	f.dialFar(h, DialOptions{}).Close()
+	t.Logf("relayed again after %v", time.Since(began))
+	f.change(closedWays{tcp: true})
+	f.dialFar(h, DialOptions{directOnly: true}).Close()
+	if r := h.recall(d.key.Fingerprint()); r.Relayed {
+		t.Errorf("it was punched: %+v", r)
+	}
+	for _, bad := range []string{"", "{}", "[{]", `[{"device":"x"}]`, strings.Repeat(" ", maxRecallBytes+1)} {
+		if err := os.WriteFile(h.recallPath(), []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if r := h.recall(d.key.Fingerprint()); r.Cookie != nil || r.Device != d.key.Fingerprint() {
+			t.Errorf("%.20q: %+v", bad, r)
+		}
+	}
+	r.Cookie[3] ^= 1 // as of another address, or too old
+	if err := h.keep(r); err != nil {
+		t.Fatal(err)
+	}
+	f.dialFar(h, DialOptions{}).Close()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"reflect"
 	"slices"
 
 	"github.com/keyholed/keyhole/protocol/attach"
@@ -15,10 +16,44 @@ const maxResolved = 16
 
 // newLink makes the link over which the question goes.
 func (h *Home) newLink(m *meeting, d Device, bases []string, i *attach.Introduce) (*reach.Link, error) {
+	r := m.recalled
+	if at := slices.Index(bases, r.Address); at > 0 {
+		bases[0], bases[at] = bases[at], bases[0]
+	}
 	return reach.NewLink(reach.LinkConfig{
 		Key: h.key, Roots: m.roots, Addresses: bases, Introduce: i, Packets: m.socket, Message: m.message, Log: m.log,
+		Known: r.known(), Network: network, Blocked: r.Blocked,
 	})
 }
+
+// remember keeps what the next introduction can use.
+func (h *Home) remember(m *meeting) {
+	s := m.link.Status()
+	if s.State != attach.StateAttached {
+		return
+	}
+	if err := h.raise(m.device, m.link.Roots()); err != nil {
+		m.log.Warn("floor of the basestation's key not remembered", "error", err)
+	}
+	next, known := m.recalled, m.link.Known()
+	next.Address, next.Certificate, next.Cookie = s.Address, known.Certificate, known.Cookie
+	next.Blocked = s.Over == "tcp"
+	if r := m.outcome.Load(); r != 0 {
+		next.Relayed = r == outcomeRelayed
+	}
+	if reflect.DeepEqual(next, m.recalled) {
+		return
+	}
+	if err := h.keep(next); err != nil {
+		m.log.Warn("introduction not remembered", "error", err)
+	}
+}
+
+// The outcomes of a meeting, as far as they say something of the network.
+const (
+	outcomePunched = 1
+	outcomeRelayed = 2
+)
 
 // resolve turns the basestation's names into addresses that may be asked.
 func (b Basestation) resolve(ctx context.Context) ([]string, error) {

@@ -32,6 +32,8 @@ type meeting struct {
 	log    *slog.Logger
 	began  time.Time
 
+	recalled recalled // of the last introduction with this device
+
 	socket  *session.Socket
 	puncher *reach.Puncher
 	link    *reach.Link
@@ -43,6 +45,7 @@ type meeting struct {
 	granted    chan attach.Ticket // further tickets
 	tickets    sync.Mutex         // held while one is asked for
 	relayed    atomic.Bool        // further tickets may be wanted
+	outcome    atomic.Int32       // outcomePunched, outcomeRelayed; 0: none yet
 	holders    atomic.Int32       // who needs it: the race, and each session that stands on it
 }
 
@@ -96,6 +99,7 @@ func (h *Home) meet(ctx context.Context, c call, o DialOptions) (*meeting, error
 		socket: session.NewSocket(udp), answers: make(chan answer, 1),
 		candidates: make(chan attach.Offer, mostCandidates), granted: make(chan attach.Ticket, mostTickets),
 	}
+	m.recalled = h.recall(m.device)
 	m.puncher = reach.NewPuncher(m.socket, m.log)
 	introduce := &attach.Introduce{
 		Device:     c.device.ID,

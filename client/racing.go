@@ -36,7 +36,7 @@ type winner struct {
 	*session.Client
 	meeting *meeting      // nil: dialled directly
 	more    <-chan winner // sessions that came later, until it is closed; nil: none will
-	endRace func()        // with more: ends what still runs and waits for it
+	endRace func()        // ends what still runs of the race, and waits for it; may be nil
 }
 
 // leave closes the session and what was there for it alone.
@@ -44,6 +44,8 @@ func (w winner) leave() {
 	w.Client.Close()
 	if w.endRace != nil {
 		w.endRace()
+	}
+	if w.more != nil {
 		for late := range w.more {
 			late.leave()
 		}
@@ -96,6 +98,7 @@ func (h *Home) race(parent context.Context, c call, o DialOptions) (winner, erro
 			return w, nil
 		}
 		cancel()
+		w.endRace = func() { <-over }
 		return w, nil
 	case <-over:
 		cancel()
@@ -266,6 +269,7 @@ func (r *racing) ask(h *Home, c call, o DialOptions) error {
 	}
 	defer m.release()
 	defer m.rest()
+	defer h.remember(m)
 	select {
 	case a := <-m.answers:
 		if a.no != nil {

@@ -20,6 +20,7 @@ const (
 	// relayAfter is how long an introduction has to lead to a direct session before
 	// the relay is asked for one too, counted from its beginning: on a fast network
 	// punching is over by then, on a slow one the person has waited long enough.
+	// Where nothing but the relay worked the last time there is no wait.
 	relayAfter = 400 * time.Millisecond
 
 	// relayWarm is how many connections wait for bulk tunnels through a relay: each
@@ -51,6 +52,12 @@ func (m *meeting) ways(ctx context.Context, yes attach.Introduced, o DialOptions
 		mu.Lock()
 		found = true
 		mu.Unlock()
+		switch {
+		case s.Via() == session.ViaPunched:
+			m.outcome.Store(outcomePunched)
+		case !o.RelayOnly:
+			m.outcome.CompareAndSwap(0, outcomeRelayed)
+		}
 		won(s)
 	}
 	at, err := m.checked(&yes.Offer, attach.UDP, yes.Observed.AddrPort)
@@ -65,8 +72,8 @@ func (m *meeting) ways(ctx context.Context, yes attach.Introduced, o DialOptions
 		tries["punched TCP"] = w.tcp
 	}
 	relayAt := m.began.Add(relayAfter)
-	if o.RelayOnly {
-		relayAt = m.began
+	if o.RelayOnly || m.recalled.Relayed {
+		relayAt = m.began // nothing else is to be had, or was the last time
 	}
 	if o.allows(session.PathTCP) && !o.directOnly {
 		tries["relay"] = func(ctx context.Context) error { return w.relay(ctx, relayAt) }

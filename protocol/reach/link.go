@@ -36,6 +36,9 @@ type LinkConfig struct {
 	// Network names the network that this machine is in now: that UDP is blocked is
 	// remembered by it. Nil: all are one.
 	Network func() string
+	// Blocked tells of the present network, for a program that is new in it, that
+	// UDP was blocked there before.
+	Blocked bool
 	Log     *slog.Logger // nil discards
 
 	// Lookup resolves a host name; nil: as the system does.
@@ -124,6 +127,9 @@ func NewLink(c LinkConfig) (*Link, error) {
 		status: Status{Since: time.Now()}, widened: -1,
 	}
 	l.ways = newWays(c.Network())
+	if c.Blocked {
+		l.ways.remember(0)
+	}
 	// What is wrong with the rest of the configuration is said now and not when
 	// the first name is resolved.
 	if _, err := attach.NewLink(l.linkConfig([]netip.AddrPort{netip.AddrPortFrom(netip.IPv6Unspecified(), 1)})); err != nil {
