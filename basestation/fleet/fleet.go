@@ -37,9 +37,11 @@ const (
 	BeatEvery = time.Second
 	// OutAfter is how long a silent node counts as alive: two beats may be lost.
 	OutAfter = 3 * time.Second
-	// settleFor is how long a node that starts collects the others' answers before
-	// it is Ready; a node that nobody answers is alone and ready at once.
-	settleFor = 500 * time.Millisecond
+	// settleFor is how long a node that starts listens before it is Ready: each of
+	// the others has beaten once by then, even if its answer to our hello came
+	// before the cluster knew that we listen. A node that nobody answers is alone
+	// and ready at once.
+	settleFor = BeatEvery + BeatEvery/4
 )
 
 // Limits.

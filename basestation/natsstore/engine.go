@@ -11,19 +11,20 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sys/unix"
 )
 
 // engine is the embedded NATS server and the directory that it has for itself.
 //
 //	DIR/lock      locked while a process uses the directory
-//	DIR/laid      there once both streams are: they must not be missing after
+//	DIR/laid      there once both streams are; how they were closed (see whole.go)
 //	DIR/jetstream NATS's own files
 type engine struct {
 	dir    string
 	lock   *os.File
 	server *server.Server
+	log    *serverLog
+	before mark // what the last run left
 }
 
 // Figures of the embedded server.
@@ -45,14 +46,18 @@ func startEngine(ctx context.Context, dir string, log *slog.Logger) (*engine, er
 	if err != nil {
 		return nil, err
 	}
-	e := &engine{dir: dir, lock: lock}
-	if err := e.start(ctx, log); err != nil {
+	e := &engine{dir: dir, lock: lock, log: &serverLog{log: log}}
+	e.before, err = e.readMark()
+	if err == nil {
+		err = e.start(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("store %s: %w", dir, err), e.stop())
 	}
 	return e, nil
 }
 
-func (e *engine) start(ctx context.Context, log *slog.Logger) error {
+func (e *engine) start(ctx context.Context) error {
 	s, err := server.NewServer(&server.Options{
 		ServerName: "keyhole-basestation",
 		DontListen: true, // nothing: clients come over a pipe in this process
@@ -69,7 +74,7 @@ func (e *engine) start(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	e.server = s
-	s.SetLoggerV2(&serverLog{log: log}, false, false, false)
+	s.SetLoggerV2(e.log, false, false, false)
 	go s.Start()
 	wait := startTimeout
 	if end, limited := ctx.Deadline(); limited {
@@ -132,37 +137,4 @@ func lockDirectory(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
 	}
 	return f, nil
-}
-
-// The methods below do nothing for an external NATS, which is nil here.
-
-func (e *engine) mark() string { return filepath.Join(e.dir, "laid") }
-
-// wasLaid tells whether both streams were there once.
-func (e *engine) wasLaid() bool {
-	if e == nil {
-		return false
-	}
-	_, err := os.Stat(e.mark())
-	return err == nil
-}
-
-func (e *engine) laid() error {
-	if e == nil || e.wasLaid() {
-		return nil
-	}
-	f, err := os.OpenFile(e.mark(), os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
-
-// whole says aloud when NATS lost messages of a stream at its start: it goes on
-// with the rest.
-func (e *engine) whole(info *jetstream.StreamInfo, log *slog.Logger) error {
-	if e != nil && info.State.NumDeleted > 0 {
-		log.Debug("stream has gaps", "stream", info.Config.Name, "gaps", info.State.NumDeleted)
-	}
-	return nil
 }

@@ -39,6 +39,9 @@ func (s *Store) retry(ctx context.Context, try func(context.Context) error) erro
 		if err == nil || ctx.Err() != nil || !passing(err) || s.ctx != nil && s.ctx.Err() != nil {
 			return err
 		}
+		if !s.external && errors.Is(err, context.DeadlineExceeded) {
+			return err // no network, no election: its disk is slow, full or broken
+		}
 		pause := time.NewTimer(retryPause)
 		select {
 		case <-ctx.Done():
@@ -94,9 +97,21 @@ func (s *Store) wrong(what string, err error) error {
 		return store.ErrClosed
 	default:
 		err = fmt.Errorf("%s: %w: %w", what, store.ErrUnavailable, err)
+		if last := s.complaint(); last != "" {
+			err = fmt.Errorf("%w (%s)", err, last)
+		}
 		s.health.note(err)
 		return err
 	}
+}
+
+// complaint is what the embedded server has just said. It does not answer a write
+// that its disk has refused.
+func (s *Store) complaint() string {
+	if s.engine == nil {
+		return ""
+	}
+	return s.engine.log.last(time.Now().Add(-2 * attemptTimeout))
 }
 
 // ended returns the caller's own reason to stop, if there is one.
@@ -107,10 +122,17 @@ func ended(ctx context.Context, what string) error {
 	return nil
 }
 
-// health remembers whether the last write worked.
+// health remembers whether the last write worked, and what no write mends.
 type health struct {
-	mu  sync.Mutex
-	bad error
+	mu      sync.Mutex
+	bad     error
+	damaged error
+}
+
+func (h *health) condemn(err error) {
+	h.mu.Lock()
+	h.damaged = fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	h.mu.Unlock()
 }
 
 func (h *health) note(err error) {
@@ -122,5 +144,8 @@ func (h *health) note(err error) {
 func (h *health) last() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.damaged != nil {
+		return h.damaged
+	}
 	return h.bad
 }

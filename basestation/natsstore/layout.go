@@ -139,6 +139,9 @@ func (s *Store) layOne(ctx context.Context, c jetstream.StreamConfig, replicas i
 			return err
 		}
 		*stream = found
-		return e.whole(found.CachedInfo(), s.log)
+		if err := e.whole(found.CachedInfo()); err != nil {
+			return final{err}
+		}
+		return nil
 	})
 }

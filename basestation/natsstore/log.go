@@ -16,7 +16,7 @@ const (
 	ackWait       = 10 * time.Second // after a node's death its entry goes to another
 	ackProgress   = 3 * time.Second  // a live node says so this often while it works
 	fetchExpiry   = 20 * time.Second
-	fetchSign     = 5 * time.Second
+	fetchSign     = time.Second // twice this without a sign: the consumer's leader is gone
 	consumerPause = time.Second
 )
 
@@ -61,7 +61,7 @@ func (s *Store) Consume(ctx context.Context, name, pattern string, take func(str
 		case !passing(err):
 			return s.wrong("consume "+name, err)
 		}
-		s.log.Warn("log consumer interrupted, going on", "consumer", name, "error", err)
+		s.log.Info("log consumer interrupted, going on", "consumer", name, "error", err)
 		select {
 		case <-merged.Done():
 		case <-time.After(consumerPause):

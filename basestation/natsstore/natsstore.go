@@ -36,6 +36,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -81,7 +82,8 @@ type Store struct {
 	closed  chan struct{}
 	failure error // of Close; read after closed
 
-	health health
+	health    health
+	deletions atomic.Uint64 // traces of deleted keys that this run has left
 }
 
 var _ store.Store = (*Store)(nil)
@@ -125,6 +127,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, errors.Join(err, e.stop())
 	}
 	s.engine = e
+	s.watchOver()
 	return s, nil
 }
 
@@ -208,6 +211,9 @@ func (s *Store) Close() error {
 	s.running.Wait()
 	if err := s.conn.FlushWithContext(ctx); err != nil && s.engine != nil {
 		s.failure = errors.Join(s.failure, fmt.Errorf("close nats: %w", err))
+	}
+	if s.engine != nil && s.failure == nil {
+		s.failure = s.engine.leave(ctx, s)
 	}
 	closeConnection(s.conn)
 	if s.engine != nil {

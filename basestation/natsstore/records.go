@@ -27,6 +27,9 @@ func (s *Store) Get(ctx context.Context, key string) ([]byte, uint64, error) {
 	if err := s.enter(ctx, store.CheckKey(key)); err != nil {
 		return nil, 0, err
 	}
+	if err := s.settle(ctx, key); err != nil {
+		return nil, 0, err
+	}
 	m, err := s.last(ctx, key)
 	switch {
 	case err != nil:
@@ -100,9 +103,6 @@ func (s *Store) Delete(ctx context.Context, key string, revision uint64) error {
 	}
 	expect := revision
 	if revision == 0 {
-		if err := s.settle(ctx, key); err != nil {
-			return err
-		}
 		if _, _, err := s.Get(ctx, key); err != nil {
 			if errors.Is(err, store.ErrNotFound) {
 				return nil
@@ -111,6 +111,7 @@ func (s *Store) Delete(ctx context.Context, key string, revision uint64) error {
 		}
 		expect = anyRevision
 	}
+	s.deletions.Add(1)
 	_, err := s.publish(ctx, what, key, expect, func() *nats.Msg {
 		return &nats.Msg{Subject: s.names.record(key), Header: nats.Header{
 			operationHeader: {deletion}, jetstream.MsgTTLHeader: {tombstoneTTL.String()},

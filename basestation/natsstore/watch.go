@@ -26,7 +26,7 @@ const (
 	readerIdle      = 5 * time.Minute // NATS forgets a consumer that nobody reads
 	readerBatch     = 256             // messages asked for at a time: some 16 MB at worst
 	readerExpiry    = 10 * time.Second
-	readerHeartbeat = 2 * time.Second // twice this without a sign: the consumer is gone
+	readerHeartbeat = time.Second // twice this without a sign: the consumer is gone
 	readerPauseMax  = 2 * time.Second
 )
 
@@ -82,33 +82,55 @@ func (r *reader) change(m jetstream.Msg) (c store.Change, ok bool, err error) {
 // existing tells what is there, deletions left out, until there is no more.
 func (r *reader) existing(ctx context.Context, tell func(store.Change) error) error {
 	for {
-		batch, err := r.consumer.FetchNoWait(readerBatch)
-		if err != nil {
-			return err
-		}
 		count := 0
-		for m := range batch.Messages() {
-			count++
-			c, ok, err := r.change(m)
-			if err != nil {
-				return err
+		// In a cluster the consumer may have no leader yet: nobody hears the question,
+		// which is the same as not having asked.
+		err := r.s.retry(ctx, func(context.Context) (err error) {
+			count, err = r.batch(ctx, tell)
+			if count > 0 && err != nil {
+				err = final{err}
 			}
-			if ok && !c.Deleted {
-				if err := tell(c); err != nil {
-					return final{err}
-				}
-			}
-			if err := ctx.Err(); err != nil {
-				return final{err}
-			}
-		}
-		if err := batch.Error(); err != nil && !errors.Is(err, jetstream.ErrNoMessages) {
 			return err
-		}
-		if count == 0 {
-			return nil
+		})
+		if err != nil || count == 0 {
+			return err
 		}
 	}
+}
+
+// batch tells what one question brings, and how many deliveries that were.
+func (r *reader) batch(ctx context.Context, tell func(store.Change) error) (count int, err error) {
+	batch, err := r.consumer.FetchNoWait(readerBatch)
+	if err != nil {
+		return 0, err
+	}
+	for m := range batch.Messages() {
+		count++
+		c, ok, err := r.change(m)
+		if err == nil && ok && !c.Deleted {
+			err = own(tell(c))
+		}
+		if err == nil {
+			err = own(ctx.Err())
+		}
+		if err != nil {
+			return count, err
+		}
+	}
+	if err := batch.Error(); err != nil && !errors.Is(err, jetstream.ErrNoMessages) {
+		return count, err
+	}
+	return count, nil
+}
+
+// theirs marks an error that is the caller's and not NATS's.
+type theirs struct{ error }
+
+func own(err error) error {
+	if err == nil {
+		return nil
+	}
+	return final{theirs{err}}
 }
 
 // List implements store.Store.
@@ -126,7 +148,7 @@ func (s *Store) List(ctx context.Context, prefix string, tell func(string, []byt
 	if err = s.retry(merged, r.open); err == nil {
 		err = r.existing(merged, func(c store.Change) error { return tell(c.Key, c.Value, c.Revision) })
 	}
-	var own final
+	var own theirs
 	switch {
 	case err == nil:
 		return nil
@@ -161,7 +183,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, tell func(store.Change
 			}
 			return store.ErrClosed
 		}
-		s.log.Warn("watch interrupted, going on", "prefix", prefix, "error", err)
+		s.log.Info("watch interrupted, going on", "prefix", prefix, "error", err)
 		if marked {
 			pause = retryPause
 		}

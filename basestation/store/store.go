@@ -24,7 +24,8 @@ import "context"
 // who receives it.
 type Store interface {
 	// Get returns the value and its revision; ErrNotFound. It sees every durable
-	// write that was acknowledged, on any node, before it was called.
+	// write that was acknowledged, on any node, before it was called, and every
+	// earlier PutSoon of this handle, for which it may wait.
 	Get(ctx context.Context, key string) (value []byte, revision uint64, err error)
 
 	// Create writes a key that does not exist; ErrExists. Update replaces the
@@ -46,8 +47,8 @@ type Store interface {
 	// of one key that wait are coalesced, the last is written; a crash loses what
 	// waits, and of a node whose machine loses power some seconds more. Writes
 	// of one key by one handle stay in order: a Create, Update, Put or Delete of
-	// that key comes after every earlier PutSoon of it. Get sees the value only
-	// once it is written. The error is ErrInvalid or ErrClosed alone.
+	// that key comes after every earlier PutSoon of it. Other nodes see the value
+	// only once it is written. The error is ErrInvalid or ErrClosed alone.
 	//
 	// At most SoonKeys keys wait; the next waits for room.
 	PutSoon(key string, value []byte) error
@@ -75,6 +76,8 @@ type Store interface {
 	// which waits for a call under way (and so must not be called from hear).
 	// reply answers a Request, from any goroutine, once; for a message that was
 	// published it does nothing. What comes when PendingMessages wait is dropped.
+	// In a cluster other nodes may need a moment to know of a subscription: what
+	// they send right after Subscribe has returned can be missed.
 	Subscribe(pattern string, hear func(subject string, data []byte, reply func([]byte))) (stop func(), err error)
 
 	// Request sends and returns the first answer. ErrNoResponder comes at once

@@ -95,6 +95,7 @@ func testCloseOne(t *testing.T, b *bench) {
 	stays, leaves := b.open(), b.join()
 	messages, stop := subscribe(t, stays, "m")
 	defer stop()
+	known(t, leaves, "m")
 	changes, unwatch := watching(t, stays, "c/")
 	next(t, "marker", changes)
 	if err := leaves.PutSoon("c/last", []byte("words")); err != nil {

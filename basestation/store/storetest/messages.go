@@ -18,8 +18,10 @@ func subscribe(t *testing.T, s store.Store, pattern string) (<-chan heard, func(
 	t.Helper()
 	messages := make(chan heard, 4096)
 	stop, err := s.Subscribe(pattern, func(subject string, data []byte, reply func([]byte)) {
-		reply([]byte("to nobody")) // must do nothing
-		messages <- heard{subject, string(data)}
+		reply([]byte("to nobody")) // must do nothing to what was published
+		if string(data) != probe {
+			messages <- heard{subject, string(data)}
+		}
 	})
 	if err != nil {
 		t.Fatalf("subscribe %s: %v", pattern, err)
@@ -27,14 +29,35 @@ func subscribe(t *testing.T, s store.Store, pattern string) (<-chan heard, func(
 	return messages, stop
 }
 
+const probe = "is anybody there?"
+
+// known waits until a sender's messages of a subject find their subscribers, who
+// must answer a probe: in a cluster that takes a moment.
+func known(t *testing.T, sender store.Store, subject string) {
+	t.Helper()
+	eventually(t, "subscription to "+subject+" is known", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := sender.Request(ctx, subject, []byte(probe))
+		return err == nil
+	})
+}
+
 func testPublishSubscribe(t *testing.T, b *bench) {
 	s, other := b.open(), b.open()
 	all, stopAll := subscribe(t, s, "p.>")
-	one, stopOne := subscribe(t, other, "p.*.yes")
 	defer stopAll()
-	defer stopOne()
 	const many = 200
 	sender := b.open()
+	known(t, sender, "p.a.no")
+	one, stopOne := subscribe(t, other, "p.*.yes")
+	defer stopOne()
+	extra, stopExtra := subscribe(t, other, "q") // the same way, asked for later
+	defer stopExtra()
+	known(t, sender, "q")
+	if len(extra) != 0 {
+		t.Error("a probe was heard as a message")
+	}
 	for i := range many {
 		for _, subject := range []string{"p.a.yes", "p.a.no", "elsewhere"} {
 			if err := sender.Publish(subject, []byte(fmt.Sprint(i))); err != nil {
@@ -61,7 +84,10 @@ func testSubscribeStop(t *testing.T, b *bench) {
 	var after atomic.Bool
 	got := make(chan struct{}, 64)
 	for range 10 {
-		stop, err := s.Subscribe("stop", func(string, []byte, func([]byte)) {
+		stop, err := s.Subscribe("stop", func(_ string, data []byte, reply func([]byte)) {
+			if reply(nil); string(data) == probe {
+				return
+			}
 			if after.Load() {
 				t.Error("heard after stop")
 			}
@@ -70,6 +96,7 @@ func testSubscribeStop(t *testing.T, b *bench) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		known(t, sender, "stop")
 		if err := sender.Publish("stop", nil); err != nil {
 			t.Fatal(err)
 		}
@@ -81,6 +108,7 @@ func testSubscribeStop(t *testing.T, b *bench) {
 			t.Fatal(err)
 		}
 		answer, closing := subscribe(t, s, "fence") // what came before it has been handled
+		known(t, sender, "fence")
 		if err := sender.Publish("fence", nil); err != nil {
 			t.Fatal(err)
 		}
@@ -105,6 +133,7 @@ func testRequest(t *testing.T, b *bench) {
 		t.Fatal(err)
 	}
 	defer stop()
+	known(t, asker, "ask.first")
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {
@@ -132,12 +161,16 @@ func testRequestUnanswered(t *testing.T, b *bench) {
 		t.Fatal(err)
 	}
 	defer stop()
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if _, err := s.Request(ctx, "silent", nil); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("request to a silent one: got %v, want DeadlineExceeded", err)
-	}
-	ctx, cancel = context.WithCancel(t.Context())
+	eventually(t, "the silent one is known", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		_, err := s.Request(ctx, "silent", nil)
+		if !errors.Is(err, store.ErrNoResponder) && !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("request to a silent one: got %v, want DeadlineExceeded", err)
+		}
+		return errors.Is(err, context.DeadlineExceeded)
+	})
+	ctx, cancel := context.WithCancel(t.Context())
 	asked := make(chan error, 1)
 	go func() {
 		_, err := s.Request(ctx, "silent", nil)

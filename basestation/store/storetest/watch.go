@@ -116,6 +116,15 @@ func testPutSoon(t *testing.T, b *bench) {
 	next(t, "marker", changes)
 	const keys, rounds = 40, 50
 	value := make([]byte, 1)
+	for round := range 3 { // the node itself sees at once what it wrote
+		value[0] = byte(round)
+		if err := s.PutSoon("own/soon", value); err != nil {
+			t.Fatal(err)
+		}
+		if got := must2(t, s, "own/soon"); got[0] != byte(round) {
+			t.Errorf("own/soon: got %d, want %d", got[0], round)
+		}
+	}
 	for round := range rounds {
 		for key := range keys {
 			value[0] = byte(round) // the slice is used again: PutSoon must copy
