@@ -15,7 +15,7 @@ help: ## this list
 build: ## keyholed and keyhole, static, into build/
 	$(STATIC) -o $(BUILD)/ ./cmd/...
 
-demo: build ## a board, a camera and a client on this machine: press, pair, watch
+demo: build ## basestation, board, camera and client on this machine: press, pair, watch
 	$(BUILD)/keyhole demo
 
 packages:

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyholed/keyhole/basestation"
 	"github.com/keyholed/keyhole/client"
 	"github.com/keyholed/keyhole/daemon"
 	"github.com/keyholed/keyhole/daemon/config"
@@ -22,23 +23,30 @@ import (
 	"github.com/keyholed/keyhole/protocol/api"
 )
 
-// demoCommand shows everything on one machine: a device with a simulated board,
-// a test camera and a client, each as it is on its own, in one process.
+// demoCommand shows everything on one machine: a basestation, a device with a
+// simulated board, a test camera and a client, each as it is on its own, in one
+// process.
 func demoCommand() *cobra.Command {
-	var once bool
+	var o demoOptions
 	cmd := &cobra.Command{
-		Use:   "demo [--once]",
+		Use:   "demo [--once] [--relay-only | --no-basestation]",
 		Short: "Show it all on this machine: press, pair, watch",
-		Long: "Runs a device with a simulated board, a test camera and a client on this\n" +
-			"machine, from the press of the button to moving pictures. Nothing is kept,\n" +
-			"and only loopback addresses are used.",
-		Example: "  keyhole demo --once",
-		Args:    cobra.NoArgs,
+		Long: "Runs a basestation, a device with a simulated board, a test camera and a client on\n" +
+			"this machine, from the press of the button to moving pictures. The client pairs\n" +
+			"as if at home and watches as if it were away. Nothing is kept, and only loopback\n" +
+			"addresses are used.",
+		Example: "  keyhole demo --once --relay-only",
+		Args:    words(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runDemo(cmd.Context(), cmd.OutOrStdout(), once)
+			if o.relayOnly && o.noBasestation {
+				return usagef(cmd, "the relay is the basestation's: --relay-only or --no-basestation")
+			}
+			return runDemo(cmd.Context(), cmd.OutOrStdout(), o)
 		},
 	}
-	cmd.Flags().BoolVar(&once, "once", false, "pair, connect, fetch a picture, check it, and end")
+	cmd.Flags().BoolVar(&o.once, "once", false, "pair, connect, fetch a picture, check it, and end")
+	cmd.Flags().BoolVar(&o.relayOnly, "relay-only", false, "watch through the basestation's relay, as where nothing else gets through")
+	cmd.Flags().BoolVar(&o.noBasestation, "no-basestation", false, "watch as at home: no basestation runs")
 	cmd.AddCommand(cameraCommand())
 	return cmd
 }
@@ -66,11 +74,15 @@ func cameraCommand() *cobra.Command {
 	return cmd
 }
 
+type demoOptions struct{ once, relayOnly, noBasestation bool }
+
 // A demo is what runs while `keyhole demo` does.
 type demo struct {
+	demoOptions
 	out     io.Writer
 	dir     string // removed at the end
 	camera  *testcam.Camera
+	base    *basestation.Server // nil without one
 	device  *daemon.Daemon
 	home    *client.Home
 	conn    *client.Conn
@@ -79,8 +91,8 @@ type demo struct {
 	started time.Time
 }
 
-func runDemo(ctx context.Context, out io.Writer, once bool) (err error) {
-	d := &demo{out: out, started: time.Now()}
+func runDemo(ctx context.Context, out io.Writer, o demoOptions) (err error) {
+	d := &demo{demoOptions: o, out: out, started: time.Now()}
 	if d.dir, err = os.MkdirTemp("", "keyhole-demo-"); err != nil {
 		return err
 	}
@@ -92,20 +104,31 @@ func runDemo(ctx context.Context, out io.Writer, once bool) (err error) {
 	d.say("A test camera films; nobody but its board can reach it.")
 
 	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	if !o.noBasestation {
+		ended, err := d.startBase(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { stop(); <-ended }()
+	}
 	ended, err := d.startDevice(ctx)
 	if err != nil {
-		stop()
 		return err
 	}
 	defer func() { stop(); err = errors.Join(err, <-ended) }()
-	if err := d.pair(ctx); err != nil {
+	paired, err := d.pair(ctx)
+	if err != nil {
+		return err
+	}
+	if err := d.dial(ctx, paired); err != nil {
 		return err
 	}
 	defer d.conn.Close()
 	if err := d.connect(ctx); err != nil {
 		return err
 	}
-	return d.show(ctx, once)
+	return d.show(ctx)
 }
 
 func (d *demo) say(format string, args ...any) {
@@ -132,7 +155,7 @@ address = %q
 [board]
 profile = "simulated"
 web = "127.0.0.1:0"
-`, d.camera.HTTPAddr(), d.camera.RTSPAddr())
+%s`, d.camera.HTTPAddr(), d.camera.RTSPAddr(), d.baseConfig())
 	cfg, err := config.Parse([]byte(text), filepath.Join(d.dir, "keyholed.toml"), config.Overrides{Socket: filepath.Join(d.dir, "keyholed.sock")})
 	if err != nil {
 		return nil, err
@@ -153,15 +176,15 @@ web = "127.0.0.1:0"
 }
 
 // pair is what a person does: press, compare, press.
-func (d *demo) pair(ctx context.Context) error {
+func (d *demo) pair(ctx context.Context) (client.Device, error) {
 	home, err := client.Open(filepath.Join(d.dir, "laptop"))
 	if err != nil {
-		return err
+		return client.Device{}, err
 	}
 	d.home = home
 	d.say("Press: the pair button opens a window of three minutes.")
 	if err := d.device.Press(ctx, "pair"); err != nil {
-		return err
+		return client.Device{}, err
 	}
 	pressed := make(chan error, 1)
 	target := fmt.Sprintf("%s@127.0.0.1:%d", d.device.ID(), d.device.Port())
@@ -173,14 +196,13 @@ func (d *demo) pair(ctx context.Context) error {
 		},
 	})
 	if err != nil {
-		return fmt.Errorf("pair: %w", err)
+		return client.Device{}, fmt.Errorf("pair: %w", err)
 	}
 	if err := <-pressed; err != nil {
-		return err
+		return client.Device{}, err
 	}
 	d.say("Paired: the laptop is %s, %s.", paired.Device.User, paired.Device.Role)
-	d.conn, err = home.DialDevice(ctx, paired.Device, client.DialOptions{Tunnels: true, Find: -1})
-	return err
+	return paired.Device, nil
 }
 
 // confirm waits until the display shows the digits too, compares, and presses.
@@ -224,7 +246,7 @@ func (d *demo) connect(ctx context.Context) error {
 }
 
 // show fetches a picture through the tunnel, and then lets people look.
-func (d *demo) show(ctx context.Context, once bool) error {
+func (d *demo) show(ctx context.Context) error {
 	size, took, err := d.fetch(ctx)
 	if err != nil {
 		return err
@@ -233,7 +255,8 @@ func (d *demo) show(ctx context.Context, once bool) error {
 	if err := d.measure(ctx); err != nil {
 		return err
 	}
-	if once {
+	d.tellRelay()
+	if d.once {
 		return nil
 	}
 	status := d.device.Status()
@@ -295,7 +318,7 @@ func (d *demo) measure(ctx context.Context) error {
 		}
 	}
 	d.say("Opening a tunnel takes %.2f ms (mean of %d). Path: %s, TLS 1.3, both keys proven.",
-		time.Since(start).Seconds()*1000/rounds, rounds, d.conn.Path())
+		time.Since(start).Seconds()*1000/rounds, rounds, pathWords(d.conn))
 	return nil
 }
 

@@ -55,7 +55,7 @@ var arrows = []struct {
 	{"daemon", []string{"protocol/*", "tunnel", "hal", "hal/*", "discovery", "acl", "pairing", "systemd", "daemon/*"}},
 	{"client", []string{"protocol/*", "discovery", "tunnel", "pairing"}},
 	{"cmd/keyholed", []string{"daemon", "daemon/*", "systemd", "protocol/*"}},
-	{"cmd/keyhole", []string{"client", "daemon/control", "protocol/*", "tunnel", "discovery", "daemon", "daemon/config", "hal/sim", "basestation", "basestation/memstore"}},
+	{"cmd/keyhole", []string{"client", "daemon/control", "protocol/*", "tunnel", "discovery", "daemon", "daemon/config", "hal/sim", "basestation", "basestation/memstore", "basestation/relay"}},
 	{"cmd/keyhole-basestation", []string{"basestation", "basestation/*", "protocol/api", "protocol/identity", "protocol/attach", "systemd"}},
 }
 
@@ -66,6 +66,7 @@ var onlyIn = map[string]string{
 	"cmd/keyhole -> hal/sim":                 "demo",
 	"cmd/keyhole -> basestation":             "demo",
 	"cmd/keyhole -> basestation/memstore":    "demo",
+	"cmd/keyhole -> basestation/relay":       "demo",
 	"basestation/relay -> protocol/identity": "sealed", // a test that searches what is relayed
 }
 
