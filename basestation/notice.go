@@ -7,7 +7,7 @@ import "time"
 const (
 	// gentleRate is how many attaches a second are asked for as long as all are back
 	// within gentleTime: a fifth of a core, and of 10,000 devices 4 % a second.
-	gentleRate = 400
+	gentleRate = 410
 	gentleTime = 25 * time.Second
 	// fullRate is what one core can do beside its other work, for more devices than
 	// come back in gentleTime at the gentle rate.

@@ -1,0 +1,196 @@
+package basestation
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/keyholed/keyhole/protocol/attach"
+)
+
+func dial(t *testing.T, s *Server) *net.TCPConn {
+	t.Helper()
+	conn, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(s.Address()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+func write(t *testing.T, w io.Writer, b []byte) {
+	t.Helper()
+	if _, err := w.Write(b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ended waits until the other side closed a connection without a byte.
+func ended(t *testing.T, what string, conn net.Conn) {
+	t.Helper()
+	var b [1]byte
+	var timeout net.Error
+	if n, err := conn.Read(b[:]); n != 0 || err == nil || errors.As(err, &timeout) && timeout.Timeout() {
+		t.Errorf("%s: read %d bytes, %v; want the end", what, n, err)
+	}
+}
+
+// joinTCP starts a link whose packets travel in a stream.
+func joinTCP(t *testing.T, s *Server, change func(*attach.LinkConfig)) (*peer, *net.TCPConn) {
+	t.Helper()
+	conn := dial(t, s)
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	write(t, conn, attach.AppendPreface(nil, attach.StreamAttach))
+	// A pair of UDP sockets carries the packets between the link and the stream.
+	relay, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = relay.Close() })
+	home := make(chan netip.AddrPort, 1)
+	p := join(t, s, newKey(t), func(c *attach.LinkConfig) {
+		if change != nil {
+			change(c)
+		}
+		c.Send = func(_ netip.AddrPort, b []byte) { _, _ = conn.Write(attach.AppendPacket(nil, b)) }
+	})
+	home <- p.udp.LocalAddr().(*net.UDPAddr).AddrPort()
+	go func() {
+		to, buffer := <-home, make([]byte, attach.MaxPacket)
+		for {
+			b, err := attach.ReadPacket(conn, buffer)
+			if err != nil {
+				return
+			}
+			_, _ = relay.WriteToUDPAddrPort(b, to)
+		}
+	}()
+	return p, conn
+}
+
+// Where UDP is blocked the same packets go through TCP: attach and introduction.
+func TestAttachOverTCP(t *testing.T) {
+	s := begin(t, nil)
+	device, conn := joinTCP(t, s.Server, nil)
+	device.attached().agrees()
+	client := ask(t, s.Server, newKey(t), device.key.ID(), nil)
+	var m attach.Introduced
+	client.hear(attach.KindIntroduced, &m)
+	if m.Observed.IsValid() || m.Ticket.IsZero() {
+		t.Errorf("a device over TCP has the UDP address %v", m.Observed)
+	}
+	other, _ := joinTCP(t, s.Server, func(c *attach.LinkConfig) {
+		c.Introduce = &attach.Introduce{Device: device.key.ID()}
+	})
+	other.hear(attach.KindIntroduced, &m)
+
+	// A device whose connection ended is given a while to come back; the stream is gone
+	// at once.
+	_ = conn.Close()
+	for n := 2; n != 1; {
+		if !s.do(t.Context(), func(time.Duration) { n = s.hub.node.Streams() }) {
+			t.Fatal("the loop has ended")
+		}
+	}
+}
+
+func TestObserve(t *testing.T) {
+	s := begin(t, nil)
+	conn := dial(t, s.Server)
+	write(t, conn, attach.AppendPreface(nil, attach.StreamObserve))
+	seen, err := attach.ReadSeen(conn)
+	if want := conn.LocalAddr().String(); err != nil || seen.String() != want {
+		t.Errorf("seen at %v, %v; want %v", seen, err, want)
+	}
+	write(t, conn, []byte("more"))
+	ended(t, "after more bytes", conn)
+}
+
+// The relay of an introduction: the client's leg, word to the device, its leg, and what
+// one sends the other gets.
+func TestRelayLegs(t *testing.T) {
+	s := begin(t, nil)
+	device := join(t, s.Server, newKey(t), nil).attached().agrees()
+	client := ask(t, s.Server, newKey(t), device.key.ID(), nil)
+	var m attach.Introduced
+	client.hear(attach.KindIntroduced, &m)
+	tickets := []attach.Ticket{m.Ticket}
+	client.send(attach.KindTicket, attach.TicketRequest{})
+	var g attach.TicketGranted
+	client.hear(attach.KindTicketGranted, &g)
+	for _, ticket := range append(tickets, g.Ticket) {
+		near := dial(t, s.Server)
+		write(t, near, append(attach.AppendRelayPreface(nil, ticket), "hello"...))
+		var r attach.Relay
+		device.hear(attach.KindRelay, &r)
+		far := dial(t, s.Server)
+		write(t, far, append(attach.AppendRelayPreface(nil, r.Ticket), "world"...))
+		for _, c := range []struct {
+			conn net.Conn
+			want string
+		}{{far, "hello"}, {near, "world"}} {
+			got := make([]byte, len(c.want))
+			if _, err := io.ReadFull(c.conn, got); err != nil || !bytes.Equal(got, []byte(c.want)) {
+				t.Errorf("got %q, %v; want %q", got, err, c.want)
+			}
+		}
+		again := dial(t, s.Server)
+		write(t, again, attach.AppendRelayPreface(nil, ticket))
+		ended(t, "a ticket used twice", again)
+	}
+}
+
+// What is none of ours ends without a byte.
+func TestOddConnections(t *testing.T) {
+	s := begin(t, func(c *Config) { c.Relay = nil })
+	for what, b := range map[string][]byte{
+		"TLS":                         {0x16, 3, 1, 0, 0},
+		"HTTP":                        []byte("GET / HTTP/1.1\r\n\r\n"),
+		"another version":             {byte(attach.StreamAttach), 2},
+		"observe of another version":  {byte(attach.StreamObserve), 9},
+		"a leg where nothing relays":  attach.AppendRelayPreface(nil, attach.NewTicket()),
+		"a packet of no length":       append(attach.AppendPreface(nil, attach.StreamAttach), 0, 0),
+		"a packet that is too long":   append(attach.AppendPreface(nil, attach.StreamAttach), 0xff, 0xff),
+		"half of a packet, then none": nil,
+	} {
+		conn := dial(t, s.Server)
+		write(t, conn, b)
+		if b == nil {
+			write(t, conn, append(attach.AppendPreface(nil, attach.StreamAttach), 0, 9, 1))
+			_ = conn.CloseWrite()
+		}
+		ended(t, what, conn)
+	}
+}
+
+func TestConnectionsPerSource(t *testing.T) {
+	s := begin(t, func(c *Config) { c.Limits.ConnectionsPerSource = 3 })
+	var open []*net.TCPConn
+	for range 3 {
+		conn := dial(t, s.Server)
+		write(t, conn, attach.AppendPreface(nil, attach.StreamObserve))
+		if _, err := attach.ReadSeen(conn); err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, conn)
+	}
+	ended(t, "a fourth connection", dial(t, s.Server))
+	_ = open[0].Close()
+	for { // as soon as the server has noticed
+		conn := dial(t, s.Server)
+		if _, err := conn.Write(attach.AppendPreface(nil, attach.StreamObserve)); err == nil {
+			if _, err := attach.ReadSeen(conn); err == nil {
+				return
+			}
+		}
+	}
+}
