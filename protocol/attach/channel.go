@@ -21,6 +21,8 @@ const (
 	maxTries  = 6
 	firstWait = 250 * time.Millisecond
 	maxWait   = 4 * time.Second
+	// aliveTime after a peer was heard it is not given up: as long as all tries take.
+	aliveTime = 12 * time.Second
 )
 
 // ErrBusy means that too many control messages are not acknowledged yet.
@@ -57,16 +59,17 @@ func (s *sender) add(now time.Duration, k Kind, body []byte) error {
 }
 
 // tick calls send with each frame that is due and returns when the next one
-// will be (0: nothing waits) and whether the peer answers no more.
-func (s *sender) tick(now time.Duration, send func(frame []byte)) (next time.Duration, lost bool) {
+// will be (0: nothing waits) and whether the peer answers no more. A peer that was heard
+// since it was asked is alive, whatever became of its acknowledgements: it is asked on.
+func (s *sender) tick(now, heard time.Duration, send func(frame []byte)) (next time.Duration, lost bool) {
 	for i := range s.queue {
 		w := &s.queue[i]
 		if w.due <= now {
-			if w.tries == maxTries {
+			if w.tries == maxTries && now-heard > aliveTime {
 				return 0, true
 			}
 			w.due = now + waitAfter(w.tries)
-			w.tries++
+			w.tries = min(w.tries+1, maxTries)
 			send(w.control.append(nil))
 		}
 		if next == 0 || w.due < next {

@@ -383,7 +383,7 @@ func (l *Link) transmit(now time.Duration, s *session, frame []byte) {
 
 // pushControl sends what is due and reports whether the node answers no more.
 func (l *Link) pushControl(now time.Duration, s *session) (lost bool) {
-	s.controlAt, lost = s.sender.tick(now, func(frame []byte) {
+	s.controlAt, lost = s.sender.tick(now, s.heard, func(frame []byte) {
 		if !l.waiting {
 			l.asked, l.waiting = now, true
 		}

@@ -155,6 +155,7 @@ func (l *Link) receiveWelcome(now time.Duration, packet []byte) bool {
 	l.waiting = false
 	l.handshake, l.packet = nil, nil
 	l.next = newSession(k, l.index, peer, l.node, l.certificate)
+	l.next.heard = now - aliveTime // WELCOME says nothing about what is sent from here on
 	if err := l.prove(now); err != nil {
 		l.fail(now, err, 0)
 		return true

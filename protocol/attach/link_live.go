@@ -65,8 +65,9 @@ func (l *Link) receiveSealed(now time.Duration, packet []byte) bool {
 			return false
 		}
 		silence := now - s.traffic
-		s.traffic = now
+		s.traffic, s.heard = now, now
 		l.waiting = false
+		s.tries = min(s.tries, 1) // whoever is heard is not silent, whichever answer got lost
 		l.receiveFrame(now, s, frame, silence)
 		return true
 	}

@@ -215,6 +215,10 @@ func TestRoaming(t *testing.T) {
 	s.port = 50000
 	s.NetworkChanged(w.now)
 	s.wake = w.now
+	// Its PING is answered as soon as it has shown that it is there.
+	if w.run(41*time.Millisecond, nil); s.live.tries != 0 {
+		t.Error("no answer after two round trips from a new address")
+	}
 	w.run(time.Second, nil)
 	peer, _ := w.node.Device(s.c.Key.Fingerprint())
 	if peer.Address != s.outside() || w.events[len(w.events)-1].Change != PeerMoved {

@@ -311,7 +311,7 @@ func (n *Node) queue(now time.Duration, e *entry, slot uint32, k Kind, body []by
 // push sends what is due and reports whether the peer answers no more.
 func (n *Node) push(now time.Duration, slot uint32, s *sender) (lost bool) {
 	e := n.slab.at(slot)
-	_, lost = s.tick(now, func(frame []byte) { n.transmit(e, frame) })
+	_, lost = s.tick(now, time.Duration(e.heard)*time.Second, func(frame []byte) { n.transmit(e, frame) })
 	return lost
 }
 

@@ -144,6 +144,9 @@ func (n *Node) Tick(now time.Duration) {
 	n.sweep(now)
 }
 
+// silenceAfter is how many seconds of silence mean that a device is gone.
+func silenceAfter(e *entry) uint32 { return 2*uint32(e.interval) + silenceGrace }
+
 // sweep looks at a part of all peers, so that all are seen every sweepTime.
 func (n *Node) sweep(now time.Duration) {
 	elapsed := now - n.sweptAt
@@ -162,11 +165,8 @@ func (n *Node) sweep(now time.Duration) {
 		if e.state != entryAttached {
 			continue
 		}
-		if e.pongAt != 0 && e.pongAt <= seconds(now) {
-			e.pongAt = 0
-			n.transmit(e, e.pong.append(n.frame[:0], framePong))
-		}
-		if seconds(now) > e.heard+2*uint32(e.interval)+silenceGrace {
+		n.latePong(now, e)
+		if seconds(now) > e.heard+silenceAfter(e) {
 			n.drop(slot, n.silent(e))
 		}
 	}

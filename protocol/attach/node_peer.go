@@ -87,17 +87,23 @@ func (n *Node) receiveFrame(now time.Duration, e *entry, slot uint32, from netip
 
 func (n *Node) receivePing(now time.Duration, e *entry, p beat) {
 	e.interval = min(max(p.interval, minInterval), maxInterval)
-	if p.delay == 0 {
+	if p.delay == 0 && (e.challenge == 0 || int(e.credit) >= packetHead+beatSize+tagSize) {
+		e.pongAt = 0
 		n.transmit(e, p.append(n.frame[:0], framePong))
 		return
 	}
-	e.pong = p
-	e.pongAt = seconds(now) + uint32(min(p.delay, maxInterval)) + 1 // rounded up: not before its time
+	// The answer to a PING without delay waits for the address to be proven: our own
+	// PING took what may be sent there.
+	e.pong, e.pongAt = p, max(seconds(now), 1)
+	if p.delay != 0 {
+		e.pongAt += uint32(min(p.delay, maxInterval)) + 1 // rounded up: not before its time
+	}
 }
 
 func (n *Node) receivePong(now time.Duration, e *entry, slot uint32, from netip.AddrPort, p beat) {
 	if e.challenge != 0 && p.id == e.challenge && e.at(from) {
 		e.challenge, e.credit = 0, 0
+		n.latePong(now, e)
 		if e.state == entryAttached {
 			body, _ := Encode(Observed{observedAddress(from)})
 			_ = n.queue(now, e, slot, KindObserved, body) // a busy device learns it the next time
@@ -108,6 +114,14 @@ func (n *Node) receivePong(now time.Duration, e *entry, slot uint32, from netip.
 		if w.probe != nil && w.probe.first == indexOf(slot, e.salt) && w.probe.ping == p.id {
 			n.duplicate(now, slot, second)
 		}
+	}
+}
+
+// latePong sends a PONG that is due.
+func (n *Node) latePong(now time.Duration, e *entry) {
+	if e.pongAt != 0 && e.pongAt <= seconds(now) {
+		e.pongAt = 0
+		n.transmit(e, e.pong.append(n.frame[:0], framePong))
 	}
 }
 

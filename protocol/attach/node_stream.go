@@ -44,14 +44,12 @@ func (n *Node) Lost(now time.Duration, stream netip.AddrPort) {
 	for _, slot := range s.peers {
 		switch e := n.slab.at(slot); e.state {
 		case entryAttached, entryClient:
-			// Silent for so long already that the sweep finds it after the grace.
-			e.interval = 0
-			e.heard = seconds(now + lostGrace) // may be in the future, until then
+			// Silent for so long already that it is found after the grace.
+			silence := clientTime
 			if e.state == entryAttached {
-				e.heard -= min(e.heard, silenceGrace)
-			} else {
-				e.heard -= min(e.heard, seconds(clientTime))
+				silence = time.Duration(silenceAfter(e)) * time.Second
 			}
+			e.heard = min(e.heard, seconds(max(now+lostGrace-silence, 0)))
 		case entryFree:
 		default:
 			n.drop(slot, CloseSilent)

@@ -26,6 +26,7 @@ type session struct {
 	hasToken bool
 
 	traffic time.Duration // the last packet in either direction
+	heard   time.Duration // the last packet from the node
 	beat    beat          // the PING that waits for its PONG
 	beatAt  time.Duration // when that PONG is late
 	tries   int           // PINGs without delay, sent one after the other; 0: the PING has a delay

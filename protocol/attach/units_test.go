@@ -82,7 +82,7 @@ func TestSender(t *testing.T) {
 	}
 	sent, now := 0, time.Duration(0)
 	for {
-		next, lost := s.tick(now, func([]byte) { sent++ })
+		next, lost := s.tick(now, -aliveTime, func([]byte) { sent++ })
 		if lost {
 			break
 		}

@@ -71,7 +71,7 @@ func (l *Link) receive(a arrived) {
 	}
 	l.log.Info("link to the basestation goes another way", "over", a.way)
 	if a.way == overTCP {
-		l.ways.lookLater(now, firstLook)
+		l.ways.fall(now)
 		return
 	}
 	l.link.Check(now) // what answered was perhaps a question beside the link

@@ -22,8 +22,8 @@ const (
 	// four packets, of which one gets through where a third is lost.
 	udpPatience = 1500 * time.Millisecond
 	// lookEvery is how often a link over TCP looks whether UDP works by now, with
-	// lookTries packets, lookApart from each other; firstLook is sooner, for
-	// the case that UDP was just unlucky.
+	// lookTries packets, lookApart from each other; in each network the first
+	// look is sooner, for the case that UDP was just unlucky.
 	lookEvery = 10 * time.Minute
 	firstLook = 30 * time.Second
 	lookTries = 3
@@ -41,6 +41,7 @@ type ways struct {
 	network string
 	blocked map[string]time.Duration // networks that block UDP, and since when we know
 	turned  time.Duration            // when way last became another because of silence
+	fell    bool                     // UDP was given up once in this network
 	lookAt  time.Duration            // when to look for UDP again; of a link over TCP
 	looks   int                      // packets sent in this round
 }
@@ -88,7 +89,7 @@ func (w *ways) tick(now, since time.Duration, up bool) (time.Duration, move) {
 	}
 	w.turned = now
 	if w.way = 1 - w.way; w.way == overTCP {
-		w.lookLater(now, firstLook)
+		w.fall(now)
 	}
 	return now + udpPatience, turned
 }
@@ -130,6 +131,15 @@ func (w *ways) remember(now time.Duration) {
 	w.blocked[w.network] = now
 }
 
+// fall is called when a link goes over TCP from now on.
+func (w *ways) fall(now time.Duration) {
+	wait := lookEvery
+	if !w.fell {
+		w.fell, wait = true, firstLook
+	}
+	w.lookLater(now, wait)
+}
+
 func (w *ways) lookLater(now, wait time.Duration) { w.lookAt, w.looks = now+wait, 0 }
 
 // look reports, of a link over TCP, whether to ask over UDP now, and when next.
@@ -149,7 +159,7 @@ func (w *ways) look(now time.Duration) bool {
 func (w *ways) moved(now time.Duration, network string) {
 	w.turned = now
 	if network != w.network {
-		w.network, w.way = network, overUDP
+		w.network, w.way, w.fell = network, overUDP, false
 		if w.knownBlocked() {
 			w.way = overTCP
 		}
