@@ -371,3 +371,11 @@ func TestCrashChild(t *testing.T) {
 		fmt.Println("wrote " + key)
 	}
 }
+
+func openBench(b *testing.B) (*natsstore.Store, error) {
+	s, err := natsstore.Open(b.Context(), natsstore.Config{Dir: b.TempDir()})
+	if err == nil {
+		b.Cleanup(func() { s.Close() })
+	}
+	return s, err
+}

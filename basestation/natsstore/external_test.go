@@ -54,11 +54,11 @@ func TestExternal(t *testing.T) {
 	if os.Getenv("KEYHOLE_FULL") == "" {
 		t.Skip("the cluster stands for it; KEYHOLE_FULL=1 runs both")
 	}
-	conformance(t, testnats.Start(t, 1, "").URL(), 1)
+	conformance(t, testnats.Start(t, 1, nil).URL(), 1)
 }
 
 func TestExternalCluster(t *testing.T) {
-	conformance(t, testnats.Start(t, 3, "").URL(), 3)
+	conformance(t, testnats.Start(t, 3, nil).URL(), 3)
 }
 
 // TestNodeKilled has three basestation nodes write, watch and consume while one
@@ -71,7 +71,7 @@ func TestNodeKilled(t *testing.T) {
 	if os.Getenv("KEYHOLE_FULL") != "" {
 		kills = 5
 	}
-	cluster := testnats.Start(t, 3, "")
+	cluster := testnats.Start(t, 3, nil)
 	w := newWorkload(t, cluster.URL())
 	w.run(20)
 	for range kills {
@@ -89,7 +89,7 @@ func TestNodeKilled(t *testing.T) {
 // handle goes on by itself; what it refused meanwhile it refused with words.
 func TestOutage(t *testing.T) {
 	t.Parallel()
-	cluster := testnats.Start(t, 1, "")
+	cluster := testnats.Start(t, 1, nil)
 	w := newWorkload(t, cluster.URL())
 	w.run(10)
 	const outages = 1

@@ -45,9 +45,10 @@ const (
 	monitorPort = "8222"
 )
 
-// Start builds the program and starts n servers with JetStream; extra is added to
-// the configuration of each. They end with the test.
-func Start(t *testing.T, n int, extra string) *Cluster {
+// Start builds the program and starts n servers with JetStream; what extra says of
+// a server's IP address is added to its configuration. Nil: nothing. They end with
+// the test.
+func Start(t *testing.T, n int, extra func(ip string) string) *Cluster {
 	t.Helper()
 	dir := t.TempDir()
 	c := &Cluster{t: t, dir: dir, program: build(t)}
@@ -107,7 +108,7 @@ func Clean() {
 	}
 }
 
-func (c *Cluster) configure(s *Server, extra string) {
+func (c *Cluster) configure(s *Server, extra func(ip string) string) {
 	var routes []string
 	for _, other := range c.Servers {
 		routes = append(routes, "nats://"+net.JoinHostPort(other.host, routePort))
@@ -117,9 +118,13 @@ func (c *Cluster) configure(s *Server, extra string) {
 		cluster = fmt.Sprintf("cluster { name: test, listen: %q, routes: [%s] }\n",
 			net.JoinHostPort(s.host, routePort), strings.Join(routes, ", "))
 	}
+	more := ""
+	if extra != nil {
+		more = extra(s.host)
+	}
 	text := fmt.Sprintf("server_name: %s\nlisten: %q\nhttp: %q\njetstream { store_dir: %q }\n%s%s\n",
 		s.Name, net.JoinHostPort(s.host, clientPort), net.JoinHostPort(s.host, monitorPort),
-		filepath.Join(c.dir, s.Name), cluster, extra)
+		filepath.Join(c.dir, s.Name), cluster, more)
 	if err := os.WriteFile(s.config(), []byte(text), 0o600); err != nil {
 		c.t.Fatal(err)
 	}
