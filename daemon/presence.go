@@ -63,6 +63,9 @@ func (d *Daemon) sessionChanged(s session.Info, ended bool) {
 		What: acl.WhatSessionStarted, User: u.Name, Fingerprint: s.Peer,
 		Session: first.Number, Path: string(first.Path), Source: first.Remote.String(),
 	}
+	if first.Via != session.ViaDirect {
+		ev.Detail = string(first.Via) // the source of a relayed one is the relay
+	}
 	what := "opened"
 	if ended {
 		ev.What, what = acl.WhatSessionEnded, "closed"
