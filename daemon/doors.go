@@ -67,26 +67,34 @@ func (d *Daemon) openDoors(opened *closers) error {
 	return nil
 }
 
-// openSockets gives the UDP sockets to the sessions and, the first one, to the
+// openSockets gives the UDP sockets to the sessions, and one of them to the
 // basestation as well.
 func (d *Daemon) openSockets(opened *closers) error {
 	d.sockets = nil
-	for i, udp := range d.doors.udp {
+	for _, udp := range d.doors.udp {
 		s := session.NewSocket(udp)
 		opened.add(s.Close)
 		s.SetResetKey(d.reset)
 		d.sockets = append(d.sockets, s)
-		if i > 0 || !d.config().Basestation.Wanted() {
-			continue
-		}
-		if err := d.openStation(s); err != nil {
-			return err
-		}
 	}
-	if d.config().Basestation.Wanted() && d.station == nil {
+	switch {
+	case !d.config().Basestation.Wanted():
+		return nil
+	case len(d.sockets) == 0:
 		return errors.New("a basestation is configured, but systemd passed no UDP socket: add ListenDatagram= to the socket unit")
 	}
-	return nil
+	return d.openStation(widest(d.sockets))
+}
+
+// widest is the socket from which most of the world can be reached: the first of
+// those for all addresses, else the first that is not on loopback, else the first.
+func widest(sockets []*session.Socket) *session.Socket {
+	for _, fits := range []func(netip.Addr) bool{netip.Addr.IsUnspecified, func(a netip.Addr) bool { return !a.IsLoopback() }} {
+		if i := slices.IndexFunc(sockets, func(s *session.Socket) bool { return fits(s.LocalAddr().Addr()) }); i >= 0 {
+			return sockets[i]
+		}
+	}
+	return sockets[0]
 }
 
 // listenTCP makes the port one from which this process can connect as well, where

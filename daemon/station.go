@@ -68,7 +68,7 @@ func (d *Daemon) openStation(socket *session.Socket) error {
 	cfg := d.config()
 	s := &station{
 		d: d, log: d.log.With("room", "basestation"), config: cfg.Basestation, socket: socket,
-		inbox: make(chan message, inboxMost), port: d.Port(),
+		inbox: make(chan message, inboxMost), port: d.portBeside(socket),
 	}
 	s.file = openStation(cfg.Device.Identity, s.config.Keys, s.log)
 	roots, err := s.file.roots(s.config.Keys)
@@ -123,6 +123,17 @@ const maxFirmware = 64
 func firmware() string {
 	v := version.String()
 	return v[:min(len(v), maxFirmware)]
+}
+
+// portBeside is the port of a TCP listener that peers of a UDP socket reach too: the
+// one with the same port number where there is one. 0: there is no listener.
+func (d *Daemon) portBeside(socket *session.Socket) int {
+	for _, bound := range d.doors.bound {
+		if bound.Port() == socket.LocalAddr().Port() {
+			return int(bound.Port())
+		}
+	}
+	return d.Port()
 }
 
 // goodFirst puts the address that answered last before the others.

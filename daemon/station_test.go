@@ -90,6 +90,28 @@ func TestDeviceAttaches(t *testing.T) {
 
 func (d *device) file() stationState { return d.station.file.now() }
 
+// The basestation is asked from the socket that reaches it, whatever is listed
+// first.
+func TestWidestSocket(t *testing.T) {
+	open := func(address string) *session.Socket {
+		t.Helper()
+		udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(address)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := session.NewSocket(udp)
+		t.Cleanup(func() { _ = s.Close() })
+		return s
+	}
+	one, other, all := open("127.0.0.1:0"), open("127.0.0.2:0"), open("0.0.0.0:0")
+	if got := widest([]*session.Socket{one, other}); got != one {
+		t.Errorf("of two on loopback it is %s", got.LocalAddr())
+	}
+	if got := widest([]*session.Socket{one, other, all}); got != all {
+		t.Errorf("it is %s, want the one for all addresses", got.LocalAddr())
+	}
+}
+
 func TestDeviceWithoutBasestation(t *testing.T) {
 	d := startDevice(t, "")
 	if s := d.Status().Basestation; s != (control.Basestation{State: "off"}) {
