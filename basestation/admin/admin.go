@@ -99,14 +99,15 @@ const (
 // A Server answers the operator.
 type Server struct {
 	Config
-	document []byte // OpenAPI
-	own      *metrics.Set
-	counts   *counts
-	slots    chan struct{}
-	streams  chan struct{}
-	ready    chan struct{}
-	stopping context.Context // ends the streams of events
-	stop     context.CancelFunc
+	document   []byte // OpenAPI
+	own        *metrics.Set
+	counts     *counts
+	slots      chan struct{}
+	streams    chan struct{}
+	ready      chan struct{}
+	eventWrite time.Duration
+	stopping   context.Context // ends the streams of events
+	stop       context.CancelFunc
 }
 
 // New returns a server that answers when Run is called.
@@ -117,7 +118,7 @@ func New(c Config) (*Server, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{Config: c, own: metrics.NewSet(), slots: make(chan struct{}, maxAtOnce), streams: make(chan struct{}, maxStreams), ready: make(chan struct{})}
+	s := &Server{Config: c, own: metrics.NewSet(), slots: make(chan struct{}, maxAtOnce), streams: make(chan struct{}, maxStreams), ready: make(chan struct{}), eventWrite: eventWrite}
 	s.own.Process()
 	s.counts = newCounts(s.own)
 	s.stopping, s.stop = context.WithCancel(context.Background())

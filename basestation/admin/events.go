@@ -50,7 +50,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	defer stop()
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	out := &stream{w: w, control: http.NewResponseController(w)}
+	out := &stream{w: w, patience: s.eventWrite, control: http.NewResponseController(w)}
 	if out.send(": from now on\n\n") != nil {
 		return nil
 	}
@@ -115,12 +115,13 @@ func line(text string) string {
 }
 
 type stream struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
+	w        http.ResponseWriter
+	control  *http.ResponseController
+	patience time.Duration // eventWrite
 }
 
 func (s *stream) send(text string) error {
-	_ = s.control.SetWriteDeadline(time.Now().Add(eventWrite)) // the server's own deadline is for answers that end
+	_ = s.control.SetWriteDeadline(time.Now().Add(s.patience)) // the server's own deadline is for answers that end
 	if _, err := s.w.Write([]byte(text)); err != nil {
 		return err
 	}

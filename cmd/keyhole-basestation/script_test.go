@@ -1,0 +1,164 @@
+package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"keyhole-basestation": main})
+}
+
+// TestScripts runs testdata/*.txtar: the command line as one types it.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			// Paths of sockets are at most 107 bytes.
+			short, err := os.MkdirTemp("", "kh")
+			if err != nil {
+				return err
+			}
+			e.Defer(func() { _ = os.RemoveAll(short) })
+			e.Defer(func() { // of a script that failed midway
+				if data, err := os.ReadFile(filepath.Join(e.WorkDir, "pid")); err == nil {
+					if pid, err := strconv.Atoi(strings.TrimSpace(string(data))); err == nil {
+						_ = syscall.Kill(pid, syscall.SIGKILL)
+					}
+				}
+			})
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // a second for each command else
+			e.Setenv(envData, filepath.Join(short, "d"))
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"exits": exits, "waitsocket": waitSocket, "signal": signalServer, "waitlog": waitLog, "setvar": setVar, "api": setAPI,
+		},
+	})
+}
+
+// exits CODE COMMAND...: the command ends with this very code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	got := "0"
+	if err != nil {
+		got = strings.TrimPrefix(err.Error(), "exit status ")
+	}
+	if got != args[0] {
+		ts.Fatalf("%s: exit code %s, want %s", strings.Join(args[1:], " "), got, args[0])
+	}
+}
+
+func eventually(ts *testscript.TestScript, what string, done func() bool) {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if done() {
+			return
+		}
+	}
+	ts.Fatalf("never: %s", what)
+}
+
+// waitsocket [gone]: the basestation answers, or has gone.
+func waitSocket(ts *testscript.TestScript, _ bool, args []string) {
+	gone := len(args) == 1 && args[0] == "gone"
+	eventually(ts, "the socket changes", func() bool {
+		c, err := net.Dial("unix", filepath.Join(ts.Getenv(envData), "admin.sock"))
+		if err == nil {
+			_ = c.Close()
+		}
+		return gone == (err != nil)
+	})
+}
+
+// signal NAME sends a signal to the process whose number is in the file pid.
+func signalServer(ts *testscript.TestScript, _ bool, args []string) {
+	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile("pid")))
+	ts.Check(err)
+	ts.Check(syscall.Kill(pid, map[string]syscall.Signal{"TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}[args[0]]))
+}
+
+// waitlog FILE TEXT waits until the file, a log, has the text.
+func waitLog(ts *testscript.TestScript, _ bool, args []string) {
+	eventually(ts, args[0]+" has "+args[1], func() bool {
+		data, err := os.ReadFile(ts.MkAbs(args[0]))
+		return err == nil && strings.Contains(string(data), args[1])
+	})
+}
+
+// setvar NAME FILE puts the first line of a file into a variable.
+func setVar(ts *testscript.TestScript, _ bool, args []string) {
+	first, _, _ := strings.Cut(ts.ReadFile(args[1]), "\n")
+	ts.Setenv(args[0], first)
+}
+
+// api NAME LOG puts the API's address, as it is logged, into a variable.
+func setAPI(ts *testscript.TestScript, _ bool, args []string) {
+	eventually(ts, "the API is served", func() bool {
+		data, _ := os.ReadFile(ts.MkAbs(args[1]))
+		_, rest, found := strings.Cut(string(data), " api=")
+		if address, _, ended := strings.Cut(rest, "\n"); found && ended {
+			ts.Setenv(args[0], "https://"+address)
+			return true
+		}
+		return false
+	})
+}
+
+func TestUsageFitsAScreen(t *testing.T) {
+	if n := len(strings.Split(usage, "\n")); n > 26 {
+		t.Errorf("usage has %d lines, want at most 26", n)
+	}
+	for _, c := range commands {
+		if !strings.Contains(usage, "keyhole-basestation "+c.name) {
+			t.Errorf("usage does not name %q", c.name)
+		}
+	}
+}
+
+func TestGuess(t *testing.T) {
+	for word, want := range map[string]string{"stat": "status", "sevre": "serve", "devices-all": "devices", "x": "", "zzz": ""} {
+		if got := guess(word); (want == "") != (got == "") || !strings.Contains(got, want) {
+			t.Errorf("guess(%q) = %q, want %q", word, got, want)
+		}
+	}
+}
+
+// The check character finds every single mistake, and every swap of neighbours
+// but a few.
+func TestCheckCharacterFindsMistakes(t *testing.T) {
+	const serial = "KH-0012345"
+	right := checkCharacter(serial)
+	if got := checkCharacter("A12425GABC1234002"); got != "M" { // the example of the Global Release Identifier, ISO/IEC 7064 MOD 37,36
+		t.Errorf("the standard's example has %s, want M", got)
+	}
+	for i := range serial {
+		if serial[i] == '-' {
+			continue
+		}
+		for _, r := range serialAlphabet {
+			if wrong := serial[:i] + string(r) + serial[i+1:]; wrong != serial && checkCharacter(wrong) == right {
+				t.Errorf("%s and %s have the same check character", serial, wrong)
+			}
+		}
+	}
+}
+
+func FuzzMaster(f *testing.F) {
+	f.Add(strings.Repeat("ab", 32) + "\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		if _, err := parseMaster("f", text); err == nil && len(strings.TrimSpace(text)) != 64 {
+			t.Errorf("%q was taken", text)
+		}
+	})
+}
