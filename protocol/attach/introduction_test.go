@@ -189,6 +189,19 @@ func TestIntroductionOnBadNetwork(t *testing.T) {
 	}
 }
 
+// A client that stays, for the sake of further tickets, stays the same one.
+func TestClientStays(t *testing.T) {
+	w := newWorld(t, 61)
+	b := newBroker(w)
+	c := b.call(newKey(t), nil)
+	w.mustAttach(c.simLink)
+	hash, _ := c.Hash()
+	w.run(6*time.Hour, nil)
+	if after, ok := c.Hash(); !ok || after != hash || len(w.node.clients) != 1 {
+		t.Errorf("after six hours: %v, the same introduction: %v, %d clients", c.State(), after == hash, len(w.node.clients))
+	}
+}
+
 // What is relayed cannot be changed on the way, nor used for another.
 func TestForgedOffers(t *testing.T) {
 	device, client, other := newKey(t), newKey(t), newKey(t)

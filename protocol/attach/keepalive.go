@@ -1,6 +1,9 @@
 package attach
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // steps are the keep-alive intervals that a device tries. RFC 4787 REQ-5 asks
 // NATs to keep a UDP mapping for two minutes of silence, so the longest stays
@@ -44,6 +47,12 @@ func newKeepalive() keepalive {
 	return keepalive{step: startStep, ceiling: len(steps), pause: firstRetry}
 }
 
+// newClientKeepalive never goes above the first step: a node forgets a client after
+// a minute of silence, and a client has no battery to spare for hours.
+func newClientKeepalive() keepalive {
+	return keepalive{step: startStep, ceiling: startStep + 1, retry: math.MaxInt64, pause: firstRetry}
+}
+
 func (k *keepalive) interval() time.Duration { return steps[k.step] }
 
 // survived is called when an answer came after a silence.
@@ -70,7 +79,7 @@ func (k *keepalive) closed(now time.Duration) {
 		return
 	}
 	k.missed = 0
-	k.ceiling, k.retry = max(k.step, 1), now+k.pause
+	k.ceiling, k.retry = max(k.step, 1), max(k.retry, now+k.pause)
 	k.pause = min(2*k.pause, maxRetry)
 	k.step = max(k.step-1, 0)
 }

@@ -159,7 +159,7 @@ func NewLink(c LinkConfig) (*Link, error) {
 	case len(c.Factory.Serial) > maxSerial || len(c.Firmware) > maxSerial:
 		return nil, fmt.Errorf("%w: serial number or firmware longer than %d bytes", ErrLinkConfig, maxSerial)
 	}
-	l := &Link{c: c, roots: append([]Root(nil), c.Roots...), keep: newKeepalive()}
+	l := &Link{c: c, roots: append([]Root(nil), c.Roots...), keep: keepaliveOf(c)}
 	id := c.Key.ID()
 	if c.Introduce != nil {
 		if err := c.Introduce.check(); err != nil {
@@ -173,6 +173,13 @@ func NewLink(c LinkConfig) (*Link, error) {
 	}
 	l.known = c.Known
 	return l, nil
+}
+
+func keepaliveOf(c LinkConfig) keepalive {
+	if c.Introduce != nil {
+		return newClientKeepalive()
+	}
+	return newKeepalive()
 }
 
 // Prefix is what LOCATE shows of an id: the first 16 bits of its SHA-256.
@@ -272,7 +279,7 @@ func (l *Link) Tick(now time.Duration) time.Duration {
 // end, and a live link shows the node its new address at once.
 func (l *Link) NetworkChanged(now time.Duration) {
 	l.backoff.reset()
-	l.keep = newKeepalive()
+	l.keep = keepaliveOf(l.c)
 	switch l.stage {
 	case StateWaiting:
 		l.due = now

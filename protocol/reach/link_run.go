@@ -168,8 +168,8 @@ func (l *Link) eventLocked(e attach.LinkEvent) {
 		l.status.Err = nil
 		l.goodLocked(e.Controller)
 	}
-	if e.Observed.IsValid() || e.Controller.IsValid() {
-		l.status.Observed = e.Observed
+	if e.Observed.IsValid() {
+		l.status.Observed = e.Observed // and none in TCP, see reportLocked
 	}
 	if l.c.Event != nil {
 		l.calls = append(l.calls, func() { l.c.Event(e) })
