@@ -25,6 +25,8 @@ type alarms struct {
 	s    *station
 	wake chan struct{} // holds one token: look again
 
+	looked position // owned by run: there is nothing to tell up to here
+
 	mu    sync.Mutex
 	again bool     // tell the one under way once more: the link is a new one
 	acked position // the last that was taken
@@ -177,6 +179,9 @@ func (a *alarms) next() (*attach.Event, error) {
 	if told := a.s.file.now().Told; told != nil && told.Epoch == epoch {
 		after = *told
 	}
+	if a.looked.Epoch == epoch && a.looked.Number > after.Number {
+		after = a.looked
+	}
 	for {
 		entries, err := a.s.d.store.Audit(after.Number, alarmPage)
 		if err != nil {
@@ -189,6 +194,7 @@ func (a *alarms) next() (*attach.Event, error) {
 			}
 		}
 		if len(entries) < alarmPage {
+			a.looked = after
 			return nil, nil
 		}
 	}

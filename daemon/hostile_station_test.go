@@ -151,6 +151,21 @@ func (d *device) owner2(t *testing.T) {
 	p.call("GET", "/v1/me", nil, nil)
 }
 
+// Strangers may ask as often as their basestation lets them: it takes nothing from
+// those who are on the list.
+func TestStrangersDoNotSlowIntroductions(t *testing.T) {
+	d, h := attached(t, "")
+	k, mallory := d.enter(t, "Alice", acl.RoleOwner), newKey(t)
+	for range 3 * allBurst {
+		if v := h.introduce(d.ID(), mallory, netip.AddrPort{}); v.answer.Verdict != attach.VerdictNo {
+			t.Fatalf("a stranger: %v", v.answer.Verdict)
+		}
+	}
+	if v := h.introduce(d.ID(), k, netip.AddrPort{}); v.answer.Verdict != attach.VerdictYes {
+		t.Errorf("the owner behind them: %v", v.answer.Verdict)
+	}
+}
+
 // TCP addresses count with the client's signature for this introduction only.
 func TestForgedCandidates(t *testing.T) {
 	d, h := attached(t, "")

@@ -28,8 +28,9 @@ const (
 	// network comes and goes, then one each 2 s.
 	peerBurst = 10
 	peerEvery = 2 * time.Second
-	// allBurst and allEvery pace all of them before a signature is looked at,
-	// which costs a tenth of a millisecond and on slow boards a few.
+	// allBurst and allEvery pace all that come in the name of keys on the list,
+	// before a signature is looked at, which costs a tenth of a millisecond and on
+	// slow boards a few.
 	allBurst = 64
 	allEvery = 50 * time.Millisecond
 	// maxRemembered introductions are known again: none is taken twice. At the
@@ -184,6 +185,13 @@ func (t *introductions) drop(gone func(identity.Fingerprint) bool) {
 			t.endLocked(i)
 		}
 	}
+}
+
+// close ends one that came to nothing.
+func (t *introductions) close(i *introduction) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.endLocked(i)
 }
 
 func (t *introductions) sweepLocked(now time.Time) {

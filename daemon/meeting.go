@@ -2,12 +2,14 @@ package daemon
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/keyholed/keyhole/protocol/attach"
+	"github.com/keyholed/keyhole/protocol/identity"
 	"github.com/keyholed/keyhole/protocol/reach"
 	"github.com/keyholed/keyhole/protocol/session"
 )
@@ -28,7 +30,7 @@ func (s *station) introduce(ctx context.Context, in *attach.Introduction) error 
 		err = s.link.Send(attach.KindAnswer, attach.Answer{Request: i.request, Verdict: attach.VerdictYes, Offer: offer})
 	}
 	if err != nil {
-		i.end()
+		s.open.close(i)
 		return err
 	}
 	s.log.Info("introduced", "peer", i.peer.Short(), "observed", i.observed)
@@ -39,8 +41,13 @@ func (s *station) introduce(ctx context.Context, in *attach.Introduction) error 
 	return nil
 }
 
-// judge says yes by returning an open introduction.
+// judge says yes by returning an open introduction. A key that is not on the list is
+// refused before its signature is looked at: strangers are free to ask, and
+// shall neither cost a slow board its time nor use up the pace of others.
 func (s *station) judge(ctx context.Context, in *attach.Introduction) (*introduction, error) {
+	if claimed := identity.Fingerprint(sha256.Sum256(in.Introduce.PublicKey)); !s.open.known(claimed) {
+		return nil, errStranger
+	}
 	if s.open.hurried() {
 		return nil, errTooFast
 	}

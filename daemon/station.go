@@ -244,6 +244,7 @@ func (s *station) received(k attach.Kind, body []byte) {
 
 // handle looks at messages one after the other until ctx ends.
 func (s *station) handle(ctx context.Context) {
+	complaints := bucket{burst: 20, every: 10 * time.Second} // a log is on flash as well
 	for {
 		select {
 		case <-ctx.Done():
@@ -251,7 +252,11 @@ func (s *station) handle(ctx context.Context) {
 			return
 		case m := <-s.inbox:
 			if err := s.take(ctx, m); err != nil {
-				s.log.Info("message of the basestation refused", "kind", m.kind, "error", err)
+				level := slog.LevelDebug
+				if complaints.take(time.Now()) {
+					level = slog.LevelInfo
+				}
+				s.log.Log(ctx, level, "message of the basestation refused", "kind", m.kind, "error", err)
 			}
 		}
 	}
