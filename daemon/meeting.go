@@ -26,6 +26,7 @@ func (s *station) introduce(ctx context.Context, in *attach.Introduction) error 
 		return err
 	}
 	offer, err := attach.SignOffer(s.d.key, i.hash, s.d.key.ID(), i.peer, attach.UDP, s.addresses(int(s.socket.LocalAddr().Port())))
+	s.expect(s.targets(i)) // before the client can know that he may come
 	if err == nil {
 		err = s.link.Send(attach.KindAnswer, attach.Answer{Request: i.request, Verdict: attach.VerdictYes, Offer: offer})
 	}
@@ -87,6 +88,17 @@ func (s *station) usable(candidates []netip.AddrPort, theirs netip.AddrPort) []n
 		}
 	}
 	return out
+}
+
+// expect says of what comes from a client's public addresses that it was punched,
+// whatever port his router shows. Private ones are left out: a client in our own
+// network may come directly as well.
+func (s *station) expect(client []netip.AddrPort) {
+	for _, a := range client {
+		if reach.Usable(a, netip.AddrPort{}, netip.AddrPort{}, nil) {
+			s.d.server.Expect(netip.AddrPortFrom(a.Addr(), 0))
+		}
+	}
 }
 
 // mayBeObserved says whether a basestation can have seen somebody there. It says
@@ -165,6 +177,7 @@ func (s *station) candidates(c *attach.Candidates) error {
 	default:
 		return nil // once is enough
 	}
+	s.expect(peers)
 	for _, p := range peers {
 		s.d.server.Expect(p)
 	}

@@ -161,7 +161,12 @@ func (s *Socket) begin(server *Server) error {
 		}
 		s.transport.VerifySourceAddress = func(a net.Addr) bool { return !s.proven.has(addrPort(a), time.Now()) }
 		s.transport.ConnContext = func(ctx context.Context, from *quic.ClientInfo) (context.Context, error) {
-			return server.knock(ctx, from, s.viaOf(addrPort(from.RemoteAddr)))
+			at := addrPort(from.RemoteAddr)
+			via := s.viaOf(at)
+			if via == ViaDirect {
+				via = server.viaOf(at)
+			}
+			return server.knock(ctx, from, via)
 		}
 	}
 	s.started = true

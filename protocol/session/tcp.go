@@ -29,7 +29,7 @@ func (s *Server) ServeTCP(l net.Listener) error {
 	for {
 		tcp, err := l.Accept()
 		if err == nil {
-			s.welcome(tcp, &arrival{via: s.viaOf(tcp)})
+			s.welcome(tcp, &arrival{via: s.viaOf(addrPort(tcp.RemoteAddr()))})
 			continue
 		}
 		if s.isClosing() {
@@ -67,13 +67,16 @@ func (s *Server) ServeIntroduced(conn net.Conn, via Via, peer identity.Fingerpri
 	s.welcome(conn, &arrival{via: via, only: peer, over: over})
 }
 
-// Expect says that whoever connects to a listener from an address within the
-// next provenLife was punched through to it: when two connect to each other at
-// the same moment, either side's listener may get the connection.
+// Expect says that whoever begins a session from an address within the next
+// provenLife was punched through to us: when two connect to each other at the
+// same moment, either side's listener may get the connection, and a QUIC packet
+// may come sooner than the word that its sender is Proven. Port 0 is every port of
+// the address: behind a symmetric router nobody knows which one it will be.
 func (s *Server) Expect(from netip.AddrPort) { s.expected.add(from, time.Now()) }
 
-func (s *Server) viaOf(tcp net.Conn) Via {
-	if s.expected.has(addrPort(tcp.RemoteAddr()), time.Now()) {
+func (s *Server) viaOf(from netip.AddrPort) Via {
+	now := time.Now()
+	if s.expected.has(from, now) || s.expected.has(netip.AddrPortFrom(from.Addr(), 0), now) {
 		return ViaPunched
 	}
 	return ViaDirect

@@ -524,3 +524,22 @@ func TestExpectedConnections(t *testing.T) {
 		until(t, "it is over", func() bool { return len(d.Sessions()) == 0 })
 	}
 }
+
+// Whoever comes from an address of which all ports are expected is punched, over TCP
+// and over QUIC.
+func TestExpectedAddresses(t *testing.T) {
+	d := startDevice(t, Limits{}, nil)
+	k := newKey(t)
+	for _, want := range []Via{ViaDirect, ViaPunched} {
+		for _, path := range []Path{PathTCP, PathQUIC} {
+			c := d.dial(t, k, path, -1)
+			get(t, c, "/")
+			if got := d.Sessions()[0].Via; got != want {
+				t.Errorf("%s came by %s, want %s", path, got, want)
+			}
+			c.Close()
+			until(t, "it is over", func() bool { return len(d.Sessions()) == 0 })
+		}
+		d.Expect(netip.MustParseAddrPort("127.0.0.1:0"))
+	}
+}
