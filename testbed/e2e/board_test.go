@@ -64,6 +64,14 @@ type board struct {
 
 func newBoard(t *testing.T, h host) *board {
 	t.Helper()
+	b := prepareBoard(t, h, boardConfig)
+	b.run(t)
+	return b
+}
+
+// prepareBoard sets up everything but does not start the daemon.
+func prepareBoard(t *testing.T, h host, config string) *board {
+	t.Helper()
 	b := &board{host: h, dir: t.TempDir()}
 	err := h.within(func() (err error) {
 		b.camera, err = testcam.Start(testcam.Options{RTSP: camRTSP, HTTP: camHTTP, FPS: 25})
@@ -73,10 +81,9 @@ func newBoard(t *testing.T, h host) *board {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { b.camera.Close() })
-	if err := os.WriteFile(b.path("keyholed.toml"), []byte(boardConfig), 0o600); err != nil {
+	if err := os.WriteFile(b.path("keyholed.toml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b.run(t)
 	return b
 }
 

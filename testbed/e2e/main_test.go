@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// programs is the folder of keyhole and keyholed, built once.
+// programs is the folder of our programs, built once.
 var programs string
 
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
@@ -32,7 +32,7 @@ func buildAndRun(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	programs = dir
 	// As `make build` does, so that what is compiled already is used.
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+"/", "./cmd/keyhole", "./cmd/keyholed")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+"/", "./cmd/...")
 	build.Dir = filepath.Join("..", "..")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
