@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -107,22 +108,29 @@ func New(c Config) (*Pusher, error) {
 
 // Push writes the event into the log. When it returns nil the event survives a
 // crash; a device may be told that it was taken.
-func (p *Pusher) Push(ctx context.Context, e Event) error {
+func (p *Pusher) Push(ctx context.Context, e Event) error { return p.publish(ctx, e, true) }
+
+// publish has the event seen by whoever listens now, after it was logged if it is
+// to be.
+func (p *Pusher) publish(ctx context.Context, e Event, logged bool) error {
 	data, subject, err := p.encode(&e)
 	if err != nil {
 		return err
 	}
-	if err := p.store.Log(ctx, subject, data); err != nil {
-		return fmt.Errorf("log the event %s: %w", e.Kind, err)
+	if logged {
+		if err := p.store.Log(ctx, subject, data); err != nil {
+			return fmt.Errorf("log the event %s: %w", e.Kind, err)
+		}
+		p.logged.Add(1)
 	}
-	p.logged.Add(1)
 	if err := p.store.Publish(livePrefix+strings.TrimPrefix(subject, SubjectPrefix), data); err != nil {
 		p.log.Debug("nobody sees an event live", "kind", e.Kind, "error", err) // it is in the log
 	}
 	return nil
 }
 
-// Tell is Push for who must not wait, as the reader of a socket. The event is
+// Tell is Push for who must not wait, as the reader of a socket. Presence that no
+// webhook wants is not logged, only published to those who listen. The event is
 // lost when 65,536 others wait already, or when the process ends first: presence
 // is told anew at the next attach, and Stats counts the losses.
 func (p *Pusher) Tell(e Event) {
@@ -208,11 +216,21 @@ func (p *Pusher) writeSome(ctx context.Context, last <-chan struct{}) {
 				return
 			}
 		}
-		if err := p.Push(ctx, e); err != nil {
+		if err := p.publish(ctx, e, !strings.HasPrefix(e.Kind, presence) || p.wanted(e.Kind)); err != nil {
 			p.lost.Add(1)
 			p.log.Warn("an event is lost", "kind", e.Kind, "device", e.Device, "error", err)
 		}
 	}
+}
+
+// presence is kept in records anyhow. It goes through the log only for a webhook: a
+// fleet that comes back is a million of these events, each of which would be a write
+// to the disk and an entry in the index of the store.
+const presence = "presence."
+
+// wanted reports whether a webhook is told of kind.
+func (p *Pusher) wanted(kind string) bool {
+	return slices.ContainsFunc(p.hooks, func(h *hook) bool { return wants(h.Kinds, kind) })
 }
 
 // encode completes the event and returns it as it is logged and sent.

@@ -347,6 +347,28 @@ func TestTellIsBounded(t *testing.T) {
 	}
 }
 
+// Presence that no webhook wants is seen by whoever listens, and not kept.
+func TestUnwantedPresenceIsNotLogged(t *testing.T) {
+	s := openStore(t)
+	seen := make(chan string, 10)
+	stop, err := s.Subscribe(LivePattern, func(subject string, _ []byte, _ func([]byte)) { seen <- subject })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	p, _ := running(t, Config{Store: s, Webhooks: []Webhook{{Name: "alarms", URL: "https://hooks.example.net", Secrets: secrets(t, "s"), Kinds: []string{"alarm"}}}})
+	p.Tell(Event{Kind: KindAttached, Device: device})
+	<-seen
+	if got := p.Stats(); got.Logged != 0 || got.Lost != 0 {
+		t.Errorf("presence: %+v", got)
+	}
+	p.Tell(Event{Kind: KindDuplicate, Device: device})
+	<-seen
+	if got := p.Stats(); got.Logged != 1 || got.Lost != 0 {
+		t.Errorf("an alarm: %+v", got)
+	}
+}
+
 func TestNewRefuses(t *testing.T) {
 	s := secrets(t, "s")
 	for what, w := range map[string]Webhook{
