@@ -12,8 +12,9 @@ STATIC   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## keyholed and keyhole, static, into build/
+build: ## keyholed, keyhole and keyhole-basestation, static, into build/
 	$(STATIC) -o $(BUILD)/ ./cmd/...
+	@cd $(BUILD) && ls -l keyholed keyhole keyhole-basestation | awk '{printf "%-20s %10d bytes\n", $$NF, $$5}'
 
 demo: build ## basestation, board, camera and client on this machine: press, pair, watch
 	$(BUILD)/keyhole demo
