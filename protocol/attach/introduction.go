@@ -1,6 +1,9 @@
 package attach
 
 import (
+	"crypto"
+	"crypto/rsa"
+	"crypto/x509"
 	"net/netip"
 
 	"github.com/keyholed/keyhole/protocol/identity"
@@ -95,6 +98,18 @@ func (i *Introduce) fits() error {
 	longest := netip.AddrPortFrom(netip.IPv6Unspecified(), 1)
 	_, err := Encode(NewIntroduction(1<<63, Hash{}, i, longest))
 	return err
+}
+
+// fitsKey is fits before there is a handshake to sign.
+func (i Introduce) fitsKey(public crypto.PublicKey) (err error) {
+	if i.PublicKey, err = x509.MarshalPKIXPublicKey(public); err != nil {
+		return err
+	}
+	i.Signature = make([]byte, 72) // ECDSA on P-256, the longest but for RSA
+	if k, ok := public.(*rsa.PublicKey); ok {
+		i.Signature = make([]byte, k.Size())
+	}
+	return i.fits()
 }
 
 // Answer is the body of KindAnswer. Offer is empty unless Verdict is VerdictYes.

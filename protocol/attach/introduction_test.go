@@ -1,6 +1,9 @@
 package attach
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
 	"net/netip"
 	"os"
 	"testing"
@@ -303,6 +306,40 @@ func TestPresencePass(t *testing.T) {
 	} {
 		if _, err := CheckPresencePass(c.pass, device.ID(), c.client); err == nil {
 			t.Errorf("%s: taken", name)
+		}
+	}
+}
+
+// A client with the longest key that fits is introduced; one with a longer key is told
+// so before it sends anything. Such keys take seconds to make.
+func TestLongKeys(t *testing.T) {
+	if os.Getenv("KEYHOLE_FULL") == "" {
+		t.Skip("KEYHOLE_FULL=1 makes RSA keys")
+	}
+	for bits, fits := range map[int]bool{2048: true, 4096: true, 6144: false} {
+		private, err := rsa.GenerateKey(rand.Reader, bits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := identity.New(private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := newWorld(t, 62)
+		b := newBroker(w)
+		if !fits {
+			_, err := NewLink(LinkConfig{
+				Key: k, Roots: []Root{rootOf(w.root)}, Basestations: []netip.AddrPort{nodeAddress}, Introduce: &Introduce{Device: b.key.ID()},
+				Send: func(netip.AddrPort, []byte) {},
+			})
+			if !errors.Is(err, ErrTooLarge) || !errors.Is(err, ErrLinkConfig) {
+				t.Errorf("RSA of %d bits: %v, want ErrTooLarge", bits, err)
+			}
+			continue
+		}
+		c := b.call(k, func(l *LinkConfig) { l.Introduce.Candidates = nil })
+		if !w.run(5*time.Second, func() bool { return c.at != 0 }) {
+			t.Errorf("RSA of %d bits: not introduced", bits)
 		}
 	}
 }

@@ -165,6 +165,9 @@ func NewLink(c LinkConfig) (*Link, error) {
 		if err := c.Introduce.check(); err != nil {
 			return nil, fmt.Errorf("%w: introduction: %w", ErrLinkConfig, err)
 		}
+		if err := c.Introduce.fitsKey(c.Key.Public()); err != nil {
+			return nil, fmt.Errorf("%w: introduction: %w", ErrLinkConfig, err)
+		}
 		id = c.Introduce.Device
 	}
 	l.prefix = Prefix(id)
