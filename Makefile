@@ -30,7 +30,7 @@ test-full: packages ## kill, power-cut, corruption, flood, pairing and button tr
 	KEYHOLE_FULL=1 $(GO) test -timeout 3h -v -run 'Kill|Cut|Corrupt|Random|Odd|Revo|BadNetwork|HostileLoad|ManySessions|Stalled' ./protocol/attach ./protocol/session ./acl ./pairing ./hal/... ./tunnel ./daemon
 
 test-systemd: packages build ## the units and the daemon under a real systemd (root)
-	testbed/sysbox/run-tests $(BUILD)/keyholed
+	testbed/sysbox/run-tests $(BUILD)/keyholed $(BUILD)/keyhole-basestation
 
 lint: ## gofmt, go vet, staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt would change:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
