@@ -125,5 +125,5 @@ func (m *membership) find(ctx context.Context, id identity.ID) (nodes []string, 
 // changed is called by the fleet when a node came or went: devices that belong
 // elsewhere now are asked to move.
 func (m *membership) changed([]fleet.Node) {
-	m.s.post(func(time.Duration) { m.s.hub.rearrange(relocateSpread) })
+	m.s.post(func(time.Duration) { m.s.hub.rearrange(m.s.config.Spread) })
 }

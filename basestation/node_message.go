@@ -60,7 +60,7 @@ func (h *hub) receiveNode(now time.Duration, from string, m *nodeMessage) {
 	switch {
 	case m.Order != nil:
 		o := *m.Order
-		o.From.node = from
+		o.From.Node = from
 		h.place(now, o)
 	case m.Introduced != nil:
 		receive(m.Introduced.Body, func(i attach.Introduced) {

@@ -153,9 +153,8 @@ func (p *peer) run() {
 		p.mu.Lock()
 		next := p.link.Tick(p.now())
 		p.answerLocked()
-		wait := next - p.now()
+		_ = p.udp.SetReadDeadline(time.Now().Add(max(next-p.now(), time.Millisecond)))
 		p.mu.Unlock()
-		_ = p.udp.SetReadDeadline(time.Now().Add(max(wait, time.Millisecond)))
 		n, _, err := p.udp.ReadFromUDPAddrPort(buffer)
 		if errors.Is(err, net.ErrClosed) {
 			return
@@ -204,7 +203,11 @@ func (p *peer) send(k attach.Kind, m any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sendLocked(k, m)
+	p.kick()
 }
+
+// kick has the link asked anew when it wants to be called.
+func (p *peer) kick() { _ = p.udp.SetReadDeadline(time.Now()) }
 
 // vanish ends a peer without a word, as a cut cable does.
 func (p *peer) vanish() {
@@ -217,7 +220,7 @@ func (p *peer) leave() {
 	p.mu.Lock()
 	p.link.Close(p.now())
 	p.mu.Unlock()
-	p.vanish()
+	p.vanish() // may be called again
 }
 
 // until waits for something of the peer.

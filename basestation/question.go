@@ -56,8 +56,8 @@ const (
 // An end is where one side of an introduction is handled: which node, "" for this
 // one, and its number there: of the request, or the index of the client.
 type end struct {
-	node   string
-	number uint64
+	Node   string `json:"-"` // the fleet says who sent a message
+	Number uint64
 }
 
 // introduce begins an introduction, whose signature is good.
@@ -79,7 +79,7 @@ func (h *hub) introduce(now time.Duration, from attach.Peer, i *attach.Introduce
 		return
 	}
 	o := order{
-		From: end{number: from.Index}, Device: i.Device, Client: from.Fingerprint, Hash: from.Hash,
+		From: end{Number: from.Index}, Device: i.Device, Client: from.Fingerprint, Hash: from.Hash,
 		Introduce: *i, Observed: from.Address, Source: h.addressOf(from.Address),
 	}
 	if h.place(now, o) {
@@ -109,7 +109,7 @@ func (h *hub) search(ctx context.Context, o order, pass []byte, device identity.
 	}
 	no, mayKnow := offline(pass, device, client, p)
 	h.post(func(now time.Duration) {
-		q := h.questions[o.From.number]
+		q := h.questions[o.From.Number]
 		if q == nil || q.came+lateYes < now {
 			return
 		}
@@ -194,11 +194,11 @@ func (h *hub) clientOffers(now time.Duration, from attach.Peer, o attach.Offer) 
 }
 
 func (h *hub) passToDevice(now time.Duration, q *question, o attach.Offer) {
-	if q.holder.node == "" {
-		h.toDevice(now, q.holder.number, o)
+	if q.holder.Node == "" {
+		h.toDevice(now, q.holder.Number, o)
 		return
 	}
-	h.send(q.holder.node, &nodeMessage{ToDevice: &passed{q.holder.number, o}})
+	h.send(q.holder.Node, &nodeMessage{ToDevice: &passed{q.holder.Number, o}})
 }
 
 // toClient passes further addresses of the device on.
@@ -215,11 +215,11 @@ func (h *hub) clientWantsTicket(now time.Duration, from attach.Peer) {
 		return
 	}
 	q.tickets++
-	if q.holder.node == "" {
-		h.granted(now, from.Index, h.ticket(now, q.holder.number))
+	if q.holder.Node == "" {
+		h.granted(now, from.Index, h.ticket(now, q.holder.Number))
 		return
 	}
-	h.send(q.holder.node, &nodeMessage{Ticket: &wanted{q.holder.number, from.Index}})
+	h.send(q.holder.Node, &nodeMessage{Ticket: &wanted{q.holder.Number, from.Index}})
 }
 
 func (h *hub) granted(now time.Duration, index uint64, t attach.Ticket) {

@@ -9,7 +9,8 @@ import (
 
 const (
 	// relocateSpread is over how long devices move to a node that joined. It is
-	// told to each, and they are told one after the other within sweepTurns.
+	// told to each, and they are told one after the other within sweepTurns: all
+	// have moved within a minute.
 	relocateSpread = 50 * time.Second
 	// sweepTurns is in how many turns all devices are looked at, a turn being
 	// attach.TickEvery: 8 s.

@@ -41,7 +41,7 @@ func (h *hub) place(now time.Duration, o order) bool {
 	if !ok {
 		return false
 	}
-	if a, twice := h.elsewhere[p.Fingerprint]; twice && o.From.node == "" {
+	if a, twice := h.elsewhere[p.Fingerprint]; twice && o.From.Node == "" {
 		h.sendOn(o, []string{a.node}) // it may have left: whoever has it answers
 	}
 	if len(h.requests) >= h.limits.Questions || !h.asked.allow(now, o.Device) {
@@ -105,8 +105,8 @@ func (h *hub) answer(now time.Duration, from attach.Peer, a attach.Answer) {
 	if !attach.IsStream(from.Address) {
 		i.Observed = attach.Address{AddrPort: from.Address}
 	}
-	if r.client.node == "" {
-		h.introduced(now, r.client.number, end{number: a.Request}, i)
+	if r.client.Node == "" {
+		h.introduced(now, r.client.Number, end{Number: a.Request}, i)
 		return
 	}
 	i.Certificate = h.certificate
@@ -115,7 +115,7 @@ func (h *hub) answer(now time.Duration, from attach.Peer, a attach.Answer) {
 		h.log.Info("a yes was not passed on", "device", r.id, "err", err)
 		return
 	}
-	h.send(r.client.node, &nodeMessage{Introduced: &accepted{r.client.number, a.Request, body}})
+	h.send(r.client.Node, &nodeMessage{Introduced: &accepted{r.client.Number, a.Request, body}})
 }
 
 // ticket makes the tickets of one relayed connection of a request; the zero ticket
@@ -160,11 +160,11 @@ func (h *hub) deviceOffers(now time.Duration, from attach.Peer, m attach.Candida
 		return
 	}
 	r.offers++
-	if r.client.node == "" {
-		h.toClient(now, r.client.number, m.Offer)
+	if r.client.Node == "" {
+		h.toClient(now, r.client.Number, m.Offer)
 		return
 	}
-	h.send(r.client.node, &nodeMessage{ToClient: &passed{r.client.number, m.Offer}})
+	h.send(r.client.Node, &nodeMessage{ToClient: &passed{r.client.Number, m.Offer}})
 }
 
 // toDevice passes further addresses of the client on.

@@ -45,6 +45,9 @@ type Config struct {
 	Fleet bool
 
 	Limits Limits
+	// Spread is over how long devices move to a node that joins; 0: 50 s, so that they
+	// have moved within a minute.
+	Spread time.Duration
 	// Drain is how long a server that stops lets devices move to other nodes and
 	// relayed connections finish; 0: it does not wait.
 	Drain time.Duration
@@ -95,6 +98,9 @@ func New(c Config) (*Server, error) {
 	}
 	if len(c.Listen) == 0 {
 		c.Listen = []string{":7443"}
+	}
+	if c.Spread <= 0 {
+		c.Spread = relocateSpread
 	}
 	c.Limits = c.Limits.withDefaults()
 	s := &Server{
