@@ -77,6 +77,7 @@ func passing(err error) bool {
 // Codes of JetStream that nats.go does not name.
 const (
 	insufficientResources = 10023
+	replicasNotSupported  = 10074 // the server is alone
 	batchIncomplete       = 10176
 )
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -58,7 +57,7 @@ func TestExternal(t *testing.T) {
 }
 
 func TestExternalCluster(t *testing.T) {
-	conformance(t, testnats.Start(t, 3, nil).URL(), 3)
+	conformance(t, testnats.Start(t, 3, nil).URL(), 0)
 }
 
 // TestNodeKilled has three basestation nodes write, watch and consume while one
@@ -132,7 +131,7 @@ func newWorkload(t *testing.T, url string) *workload {
 	w := &workload{t: t, stop: stop}
 	t.Cleanup(func() { w.stop(); w.running.Wait() })
 	for range 3 {
-		s := external(t, natsstore.Config{URL: url, Replicas: strings.Count(url, ",") + 1})
+		s := external(t, natsstore.Config{URL: url})
 		w.nodes = append(w.nodes, s)
 		t.Cleanup(func() { s.Close() })
 		w.running.Go(func() {

@@ -119,21 +119,19 @@ func (s *Store) lay(ctx context.Context, replicas int, e *engine) error {
 
 func (s *Store) layOne(ctx context.Context, c jetstream.StreamConfig, replicas int, e *engine, stream *jetstream.Stream) error {
 	return s.retry(ctx, func(ctx context.Context) error {
+		// Several nodes may begin at once; nobody answers for a stream that another
+		// one is making just now.
+		ctx, cancel := context.WithTimeout(ctx, layTimeout)
+		defer cancel()
 		found, err := s.js.Stream(ctx, c.Name)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
 			if e.wasLaid() {
 				return final{fmt.Errorf("%w: it was there before", ErrDamaged)}
 			}
-			c.Replicas = max(replicas, 1)
-			// A reply straight from any replica is quicker, and may be older than an
-			// acknowledged write; with one replica it cannot be.
-			c.AllowDirect = c.Replicas == 1
-			found, err = s.js.CreateStream(ctx, c)
+			found, err = s.create(ctx, c, replicas, e)
 		case err == nil && replicas > 0 && found.CachedInfo().Config.Replicas != replicas:
-			changed := found.CachedInfo().Config
-			changed.Replicas, changed.AllowDirect = replicas, replicas == 1
-			found, err = s.js.UpdateStream(ctx, changed)
+			found, err = s.js.UpdateStream(ctx, replicated(found.CachedInfo().Config, replicas))
 		}
 		if err != nil {
 			return err
@@ -144,4 +142,31 @@ func (s *Store) layOne(ctx context.Context, c jetstream.StreamConfig, replicas i
 		}
 		return nil
 	})
+}
+
+const layTimeout = time.Second
+
+// clusterReplicas is how many servers of a cluster keep each record if the
+// operator did not say: the fewest of which one may be lost.
+const clusterReplicas = 3
+
+// create makes a stream. Without a number of replicas it takes clusterReplicas,
+// or one where the server is alone.
+func (s *Store) create(ctx context.Context, c jetstream.StreamConfig, replicas int, e *engine) (jetstream.Stream, error) {
+	if replicas > 0 || e != nil {
+		return s.js.CreateStream(ctx, replicated(c, max(replicas, 1)))
+	}
+	stream, err := s.js.CreateStream(ctx, replicated(c, clusterReplicas))
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == replicasNotSupported {
+		return s.js.CreateStream(ctx, replicated(c, 1))
+	}
+	return stream, err
+}
+
+// replicated: a reply straight from any replica is quicker, and may be older than
+// an acknowledged write; with one replica it cannot be.
+func replicated(c jetstream.StreamConfig, replicas int) jetstream.StreamConfig {
+	c.Replicas, c.AllowDirect = replicas, replicas == 1
+	return c
 }

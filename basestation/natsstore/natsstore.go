@@ -55,7 +55,7 @@ type Config struct {
 	Certificate string // file of the client's certificate, with Key; empty: none
 	Key         string
 	Plain       bool // allow an unencrypted connection beyond this machine
-	Replicas    int  // of records and log in the external cluster; 0: as it is, 1 when new
+	Replicas    int  // of records and log in the external cluster; 0: as it is, 3 when new, 1 of a lone server
 
 	Name string       // of this fleet in NATS, [a-z0-9_-]{1,32}; empty: "keyhole"
 	Log  *slog.Logger // nil: discard

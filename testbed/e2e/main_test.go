@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/keyholed/keyhole/internal/testnats"
 )
 
 // programs is the folder of our programs, built once.
@@ -30,6 +32,7 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
+	defer testnats.Clean()
 	programs = dir
 	// As `make build` does, so that what is compiled already is used.
 	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+"/", "./cmd/...")
