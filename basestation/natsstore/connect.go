@@ -20,7 +20,7 @@ import (
 const (
 	reconnectPause  = 100 * time.Millisecond // between two rounds over all servers
 	reconnectJitter = 200 * time.Millisecond
-	pingInterval    = 5 * time.Second // two unanswered: the connection is dead
+	pingInterval    = 2 * time.Second // two unanswered: the connection is dead
 	dialTimeout     = 3 * time.Second
 )
 

@@ -112,6 +112,24 @@ func TestOutage(t *testing.T) {
 	w.finish()
 }
 
+// TestServerHangs: a server that says nothing and closes nothing is worse than a
+// dead one. It is left for another within a few missed signs of life.
+func TestServerHangs(t *testing.T) {
+	if os.Getenv("KEYHOLE_FULL") == "" {
+		t.Skip("takes half a minute; KEYHOLE_FULL=1 runs it")
+	}
+	t.Parallel()
+	cluster := testnats.Start(t, 3, nil)
+	w := newWorkload(t, cluster.URL())
+	w.run(20)
+	leader := cluster.Leader("KV_keyhole")
+	leader.Pause()
+	w.run(20)
+	leader.Resume()
+	w.run(20)
+	w.finish()
+}
+
 // workload is three nodes of one fleet at work.
 type workload struct {
 	t        *testing.T

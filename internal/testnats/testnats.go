@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -171,8 +172,17 @@ func (s *Server) Kill() {
 	s.log.Close()
 }
 
-// PID is that of the process.
-func (s *Server) PID() int { return s.command.Process.Pid }
+// Pause stops it as a machine that hangs, or a network that swallows everything:
+// its connections stay. Resume has it go on.
+func (s *Server) Pause()  { s.signal(syscall.SIGSTOP) }
+func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
+
+func (s *Server) signal(what syscall.Signal) {
+	s.cluster.t.Helper()
+	if err := s.command.Process.Signal(what); err != nil {
+		s.cluster.t.Fatal(err)
+	}
+}
 
 // Restart starts it again and waits until it answers.
 func (s *Server) Restart() {
