@@ -163,9 +163,10 @@ func (r *Relay) claimLocked(l *leg, hash [sha256.Size]byte) (first func(), refus
 }
 
 // tune is what a leg gets before bytes flow.
-func tune(conn *net.TCPConn) {
+func (r *Relay) tune(conn *net.TCPConn) {
 	// Errors are those of a connection that is gone, which the flow will meet.
 	_ = conn.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount})
 	_ = conn.SetNoDelay(true)
+	endVanished(conn, r.times.stall)
 	congestion.PreferBBR(conn)
 }

@@ -18,12 +18,13 @@ const (
 	// halfIdleTime is the same once one side is done.
 	halfIdleTime = 10 * time.Minute
 	// stallTime ends a tunnel of which one side takes nothing while there is
-	// something for it.
+	// something for it, and is how long a peer may acknowledge nothing. The kernel
+	// has one clock for both, so a dead peer is not found sooner.
 	stallTime = 5 * time.Minute
 
 	// Keep-alive by the kernel: it costs this process nothing, keeps mappings
 	// of NATs that forget a silent connection after a minute or two, and finds
-	// a dead peer after 45 s + 4 * 15 s.
+	// a dead peer: after 45 s + 4 * 15 s, on Linux after stallTime.
 	keepAliveIdle     = 45 * time.Second
 	keepAliveInterval = 15 * time.Second
 	keepAliveCount    = 4

@@ -17,6 +17,53 @@ import (
 // 50 ms, one packet in a hundred lost each way.
 var farLine = testnet.Line{Delay: 25 * time.Millisecond, Loss: 0.01, Rate: 200e6}
 
+// A client that vanishes while something is on its way to it is not waited for as
+// long as the kernel would send again.
+func TestVanishedPeersAreGivenUp(t *testing.T) {
+	if !testnet.Isolate(t) {
+		return
+	}
+	w := newWorld(t, Config{}, func(x *times) { x.stall = 2 * time.Second })
+	n := testnet.NewInternet(t)
+	far := n.Host(t, "198.51.100.40")
+	var l net.Listener
+	err := n.Base.Within(func() (err error) {
+		l, err = net.Listen("tcp", "198.51.100.10:7443")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ct, dt := w.pair(camera)
+	device := w.dial(dt)
+	var client net.Conn
+	err = far.Within(func() (err error) {
+		client, err = new(net.Dialer).DialContext(t.Context(), "tcp", l.Addr().String())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	leg, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Write(preface(ct)); err != nil {
+		t.Fatal(err)
+	}
+	w.Serve(leg.(*net.TCPConn))
+	w.carries(client.(*net.TCPConn), device)
+	far.IP(t, "link set wan down")
+	if _, err := io.WriteString(device, "is anybody there"); err != nil {
+		t.Fatal(err)
+	}
+	if u := w.use(); u.Why != WhyReset {
+		t.Errorf("%+v", u)
+	}
+}
+
 // BenchmarkFarClient shows what a client behind a bad line gets through the relay,
 // whose leg to it sends by BBR though it was cubic before, and what a connection gets
 // that stays cubic. The goal is 10 MB/s.

@@ -66,7 +66,7 @@ func (r *Relay) joinLocked(p *pair, legs [2]*net.TCPConn) (refused *Use) {
 	r.tunnels[t.id] = t
 	r.counter.joined.Add(1)
 	for _, c := range legs {
-		tune(c)
+		r.tune(c)
 	}
 	r.work.Add(2)
 	pair := [2]*flow{newFlow(t, client), newFlow(t, device)}
