@@ -172,7 +172,7 @@ func TestHalfOpenUDP(t *testing.T) {
 //	link -- LOCATE --> controller
 //	     -- the rest -> node
 func TestOtherNodeInTCP(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	t.Parallel()
 	keys := newNodeKeys(t)
 	node := startNode(t, keys, "127.0.0.1:0", nil)
 	certificate := keys.certificate(t, node.at)

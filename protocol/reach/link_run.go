@@ -120,7 +120,7 @@ func (l *Link) widenLocked(now, since time.Duration) time.Duration {
 // turnLocked tries the other way when this one is silent.
 func (l *Link) turnLocked(now, since time.Duration, node netip.AddrPort) time.Duration {
 	s := l.streams[node]
-	next, m := l.ways.tick(now, since, s != nil && s.up)
+	next, m := l.ways.tick(now, since, s != nil && s.up && !s.dead)
 	switch m {
 	case open:
 		l.streamLocked(node)

@@ -34,7 +34,8 @@ type stream struct {
 
 	// Guarded by mu of the link.
 	up      bool
-	leaving bool
+	leaving bool // by finish
+	dead    bool // by cut
 	ended   bool
 	endedAt time.Duration
 }
@@ -43,9 +44,9 @@ type stream struct {
 // when it failed just now, or the link ends.
 func (l *Link) streamLocked(to netip.AddrPort) *stream {
 	now := l.nowLocked()
-	if s := l.streams[to]; s != nil && !s.ended && !s.leaving {
+	if s := l.streams[to]; s != nil && !s.ended && !s.leaving && !s.dead {
 		return s
-	} else if l.running == nil || s != nil && s.ended && now < s.endedAt+streamAgain {
+	} else if l.running == nil || s != nil && s.ended && !s.dead && now < s.endedAt+streamAgain {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(l.ctx)
@@ -63,8 +64,12 @@ func (s *stream) send(packet []byte) {
 	}
 }
 
-// cut ends the connection at once.
-func (s *stream) cut() { s.end() }
+// cut ends the connection at once, for one that is as good as dead: another may
+// take its place.
+func (s *stream) cut() {
+	s.dead = true
+	s.end()
+}
 
 // finish ends the connection when what is queued is written.
 func (s *stream) finish() {
@@ -83,7 +88,7 @@ func (l *Link) runStream(ctx context.Context, s *stream) {
 	wasUp := s.up
 	s.up, s.ended, s.endedAt = false, true, l.nowLocked()
 	l.log.Debug("connection to the basestation ended", "to", s.to, "error", err)
-	if node, ok := l.link.Peer(); ok && wasUp && node == s.to && l.ways.way == overTCP && l.running != nil {
+	if node, ok := l.link.Peer(); ok && wasUp && !s.dead && node == s.to && l.ways.way == overTCP && l.running != nil {
 		l.link.Check(l.nowLocked()) // opens another
 	}
 	poke(l.wake)

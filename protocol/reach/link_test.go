@@ -138,7 +138,7 @@ func TestLinkOverUDP(t *testing.T) {
 // Where UDP is blocked the link is in TCP after 1.5 s; the next time at once; and
 // over UDP again when that works.
 func TestUDPBlocked(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	t.Parallel()
 	keys := newNodeKeys(t)
 	b := startNode(t, keys, "127.0.0.1:0", nil)
 	b.deafen(true)

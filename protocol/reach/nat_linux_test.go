@@ -211,14 +211,22 @@ func observe(t *testing.T, base *testnet.Namespace) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
+	// Whose namespace is gone says no goodbye: what is left ends with the test.
+	var running sync.WaitGroup
+	over, end := context.WithCancel(context.Background())
+	t.Cleanup(func() {
+		end()
+		l.Close()
+		running.Wait()
+	})
+	running.Go(func() {
 		for {
 			conn, err := l.Accept()
 			if err != nil {
 				return
 			}
-			go func() {
+			running.Go(func() {
+				defer context.AfterFunc(over, func() { conn.Close() })()
 				defer conn.Close()
 				kind, err := attach.ReadStreamKind(conn)
 				if err != nil || kind != attach.StreamObserve {
@@ -229,9 +237,9 @@ func observe(t *testing.T, base *testnet.Namespace) {
 				}
 				_, _ = conn.Write(attach.AppendSeen(nil, conn.RemoteAddr().(*net.TCPAddr).AddrPort()))
 				_, _ = io.Copy(io.Discard, conn)
-			}()
+			})
 		}
-	}()
+	})
 }
 
 // A remote is a peer process in a home.

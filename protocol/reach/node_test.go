@@ -17,7 +17,8 @@ import (
 // a loop for UDP and one for each stream.
 type baseNode struct {
 	t       testing.TB
-	at      netip.AddrPort // UDP and TCP
+	within  func(func() error) error // opens sockets where the node is
+	at      netip.AddrPort           // UDP and TCP
 	root    *identity.Key
 	deaf    bool // guarded by mu: datagrams to the node are dropped
 	mute    bool // guarded by mu: datagrams from the node are dropped
@@ -75,7 +76,12 @@ func (k nodeKeys) certificate(t testing.TB, at netip.AddrPort) []byte {
 // configuration. It is stopped at the end of the test, or by stop.
 func startNode(t testing.TB, k nodeKeys, at string, change func(*attach.NodeConfig)) *baseNode {
 	t.Helper()
-	b := &baseNode{t: t, root: k.root, began: time.Now(), conns: map[netip.AddrPort]net.Conn{}}
+	return startNodeWithin(t, func(do func() error) error { return do() }, k, at, change)
+}
+
+func startNodeWithin(t testing.TB, within func(func() error) error, k nodeKeys, at string, change func(*attach.NodeConfig)) *baseNode {
+	t.Helper()
+	b := &baseNode{t: t, within: within, root: k.root, began: time.Now(), conns: map[netip.AddrPort]net.Conn{}}
 	b.listen(at)
 	c := attach.NodeConfig{
 		PrivateKey: k.private, Certificate: k.certificate(t, b.at), ResetKey: attach.Secret{9},
@@ -124,18 +130,25 @@ func (b *baseNode) listen(at string) {
 	b.t.Helper()
 	var err error
 	for range 20 {
-		var tcp net.Listener
-		if tcp, err = net.Listen("tcp", at); err != nil {
-			continue
-		}
-		b.at = netip.MustParseAddrPort(tcp.Addr().String())
-		if b.udp, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(b.at)); err == nil {
-			b.tcp = tcp
+		if err = b.within(func() error { return b.tryListen(at) }); err == nil {
 			return
 		}
-		tcp.Close()
 	}
 	b.t.Fatal(err)
+}
+
+func (b *baseNode) tryListen(at string) error {
+	tcp, err := net.Listen("tcp", at)
+	if err != nil {
+		return err
+	}
+	b.at = netip.MustParseAddrPort(tcp.Addr().String())
+	if b.udp, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(b.at)); err != nil {
+		tcp.Close()
+		return err
+	}
+	b.tcp = tcp
+	return nil
 }
 
 func (b *baseNode) now() time.Duration { return time.Since(b.began) }
