@@ -7,7 +7,7 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 LDFLAGS  := -s -w -X github.com/keyholed/keyhole/internal/version.linked=$(VERSION)
 STATIC   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 
-.PHONY: help build demo test test-full lint fuzz bench bench-relay bench-basestation test-systemd cross clean packages
+.PHONY: help build demo test test-full lint fuzz bench bench-relay bench-basestation test-systemd test-remote cross clean packages
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ test: packages ## everything that CI runs (as root: installs what it needs)
 
 test-full: packages ## kill, power-cut, corruption, flood, pairing and button trials in full count (an hour)
 	KEYHOLE_FULL=1 $(GO) test -timeout 3h -v -run 'Kill|Cut|Corrupt|Random|Odd|Revo|BadNetwork|HostileLoad|ManySessions|Stalled' ./protocol/attach ./protocol/session ./acl ./pairing ./hal/... ./tunnel ./daemon
+
+test-remote: packages ## all that goes beyond the LAN, by itself: tables and times of every pair of routers, a relay on a lossy line (root)
+	KEYHOLE_FULL=1 $(GO) test -count=1 -timeout 15m -v -run 'NATMatrix|LongLines|FirstContact' ./protocol/reach
+	KEYHOLE_FULL=1 $(GO) test -count=1 -timeout 15m -v -run 'Remote' ./testbed/e2e
 
 test-systemd: packages build ## the units and the daemon under a real systemd (root)
 	testbed/sysbox/run-tests $(BUILD)/keyholed $(BUILD)/keyhole-basestation

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/keyholed/keyhole/daemon/control"
 	"github.com/keyholed/keyhole/hal"
@@ -128,15 +129,24 @@ func (b *board) press(t *testing.T) {
 	b.keyholed(t, "press", "pair")
 }
 
+// pressAgain is when a person presses once more: a press within the first moments of
+// a board on a busy machine may go unnoticed.
+const pressAgain = 5 * time.Second
+
 // open presses the button and waits for the window.
 func (b *board) open(t *testing.T) {
 	t.Helper()
 	b.press(t)
+	pressed := time.Now()
 	testnet.Eventually(t, "the pairing window", func() error {
-		if !b.status(t).Pairing.Open {
-			return errors.New("closed")
+		if b.status(t).Pairing.Open {
+			return nil
 		}
-		return nil
+		if time.Since(pressed) > pressAgain {
+			b.press(t)
+			pressed = time.Now()
+		}
+		return errors.New("closed")
 	})
 }
 
