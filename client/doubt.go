@@ -31,7 +31,7 @@ const (
 	// deafAfter is when a session that was replaced is cut, if it has not answered
 	// by then, so that programs which wait for it notice. One that has answered
 	// was merely slow, and keeps its tunnels.
-	deafAfter = 2 * time.Second
+	deafAfter = time.Second
 
 	// mostRetired bounds those that are kept.
 	mostRetired = 3

@@ -37,6 +37,7 @@ type meeting struct {
 	socket  *session.Socket
 	puncher *reach.Puncher
 	link    *reach.Link
+	second  atomic.Pointer[reach.Link] // of a diagnosis, beside link
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
@@ -110,8 +111,12 @@ func (h *Home) meet(ctx context.Context, c call, o DialOptions) (*meeting, error
 		return nil, errors.Join(err, m.socket.Close())
 	}
 	m.socket.OnPacket(func(from netip.AddrPort, p []byte) {
-		if !m.puncher.Deliver(from, p) {
-			m.link.Deliver(from, p)
+		if m.puncher.Deliver(from, p) {
+			return
+		}
+		m.link.Deliver(from, p) // either knows its own packets
+		if second := m.second.Load(); second != nil {
+			second.Deliver(from, p)
 		}
 	})
 	m.holders.Store(1)
@@ -124,6 +129,25 @@ func (h *Home) meet(ctx context.Context, c call, o DialOptions) (*meeting, error
 	})
 	return m, nil
 }
+
+// A punchSocket is for punching alone.
+type punchSocket struct {
+	socket  *session.Socket
+	puncher *reach.Puncher
+}
+
+func newPunchSocket(log *slog.Logger) (*punchSocket, error) {
+	udp, err := net.ListenUDP("udp", nil)
+	if err != nil {
+		return nil, err
+	}
+	p := &punchSocket{socket: session.NewSocket(udp)}
+	p.puncher = reach.NewPuncher(p.socket, log)
+	p.socket.OnPacket(func(from netip.AddrPort, b []byte) { p.puncher.Deliver(from, b) })
+	return p, nil
+}
+
+func (p *punchSocket) close() { _ = p.socket.Close() }
 
 // own are the addresses of this machine for a port, as a peer in the same network could
 // use them.

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/reach"
 	"github.com/keyholed/keyhole/protocol/session"
 )
@@ -275,13 +277,33 @@ func (r *racing) ask(h *Home, c call, o DialOptions) error {
 		if a.no != nil {
 			return a.no
 		}
-		return m.ways(r.ctx, a.yes, o, r.config, func(s *session.Client) {
-			m.hold()
-			r.offer(winner{Client: s, meeting: m})
-		})
+		return r.try(m, a.yes, o)
 	case <-r.ctx.Done():
 		return m.silence()
 	}
+}
+
+// try makes sessions of a meeting, and returns why there is none.
+func (r *racing) try(m *meeting, yes attach.Introduced, o DialOptions) error {
+	var mu sync.Mutex
+	found := false
+	var errs []error
+	err := m.ways(r.ctx, yes, o, r.config, func(s *session.Client) {
+		mu.Lock()
+		found = true
+		mu.Unlock()
+		m.hold()
+		r.offer(winner{Client: s, meeting: m})
+	}, func(way string, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		errs = append(errs, fmt.Errorf("%s: %w", way, err))
+	})
+	if err != nil || found {
+		return err
+	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(append([]error{errNoWay}, errs...)...)
 }
 
 func (r *racing) failed(err error) {

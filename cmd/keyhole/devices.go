@@ -15,7 +15,8 @@ import (
 
 const (
 	// devicesWait is how long `devices` gives each device to answer.
-	devicesWait = 4 * time.Second
+	// A basestation says no after a second, and is asked again.
+	devicesWait = 6 * time.Second
 	// devicesAtOnce bounds how many are asked at the same time.
 	devicesAtOnce = 16
 )
@@ -33,8 +34,11 @@ type deviceNow struct {
 	client.Device
 	Reachable bool   `json:"reachable"`
 	Path      string `json:"path"`    // "tcp", "quic", or "" when not reachable
-	Address   string `json:"address"` // where it answered
+	Via       string `json:"via"`     // "direct", "punched", "relay", or "" when not reachable
+	Address   string `json:"address"` // where it answered; of the relay, if it is one
 	Why       string `json:"why,omitempty"`
+	// OfflineSince is when its basestation last heard of it, where it says so: in UTC.
+	OfflineSince *time.Time `json:"offline_since,omitempty"`
 }
 
 func (a *app) devices(ctx context.Context) error {
@@ -68,7 +72,7 @@ func (a *app) devices(ctx context.Context) error {
 	for _, d := range list {
 		how := "not reachable: " + d.Why
 		if d.Reachable {
-			how = d.Path + " " + d.Address
+			how = d.Path + " " + d.Address + map[string]string{"punched": ", punched", "relay": ", by relay"}[d.Via]
 		}
 		rows = append(rows, []string{d.Name, string(d.ID), d.User, d.Role, how})
 	}
@@ -80,18 +84,29 @@ func (a *app) now(ctx context.Context, h *client.Home, d client.Device) deviceNo
 	defer cancel()
 	conn, err := h.DialDevice(ctx, d, client.DialOptions{Log: a.log()})
 	if err != nil {
-		return deviceNow{Device: d, Why: why(err)}
+		now := deviceNow{Device: d, Why: why(err)}
+		var no *client.NotIntroducedError
+		if errors.As(err, &no) && !no.Since.IsZero() {
+			since := no.Since.UTC()
+			now.OfflineSince = &since
+		}
+		return now
 	}
 	defer conn.Close()
-	return deviceNow{Device: conn.Device(), Reachable: true, Path: string(conn.Path()), Address: conn.RemoteAddr().String()}
+	return deviceNow{Device: conn.Device(), Reachable: true, Path: string(conn.Path()), Via: string(conn.Via()), Address: conn.RemoteAddr().String()}
 }
 
 // why is the short reason for a list.
 func why(err error) string {
 	var wrong *identity.MismatchError
+	var no *client.NotIntroducedError
 	switch {
+	case errors.As(err, &no) && no.Offline:
+		return no.Error()
 	case errors.As(err, &wrong):
 		return "another device answers at its address"
+	case errors.As(err, &no):
+		return "not here, and its basestation does not introduce us"
 	case errors.Is(err, client.ErrNotAnswered), errors.Is(err, context.DeadlineExceeded):
 		return "no answer"
 	}

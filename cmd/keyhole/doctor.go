@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// doctorWait bounds one check.
+	// doctorWait bounds one check of the network that the device may be in.
 	doctorWait = 5 * time.Second
 	// doctorFind is how long it listens for devices: two questions and their answers.
 	doctorFind = 1500 * time.Millisecond
@@ -184,21 +184,40 @@ type examination struct {
 }
 
 func (e *examination) run(ctx context.Context, heard []client.Found) {
+	away := e.diagnoseLater(ctx)
+	near := e.near(ctx, heard)
+	if away != nil {
+		e.away(ctx, <-away, near)
+	}
+}
+
+// failure is how bad it is not to be reached directly.
+func (e *examination) failure() string {
+	if e.device.Basestation.IsZero() {
+		return failed
+	}
+	return warn
+}
+
+// near looks for the device directly, and tells whether a session came of it.
+func (e *examination) near(ctx context.Context, heard []client.Found) bool {
 	addresses, how := e.addresses(heard)
 	if len(addresses) == 0 {
-		e.at.add("address", failed, "none is known, and it does not answer to mDNS: is it on, and on this network?")
+		e.at.add("address", e.failure(), "none is known, and it does not answer to mDNS: is it on, and on this network?")
 		e.skip(e.at, "TCP", "key", "services")
-		return
+		return false
 	}
 	found := e.at.add("address", ok, "%s (%s)", strings.Join(addresses, ", "), how)
 	open := e.tcp(ctx, found, addresses)
 	quic := e.quicLater(ctx, addresses)
+	stands := false
 	if len(open) == 0 {
 		e.skip(found, "key", "services")
 	} else {
-		e.session(ctx, found, open)
+		stands = e.session(ctx, found, open)
 	}
 	found.Checks = append(found.Checks, <-quic)
+	return stands
 }
 
 func (e *examination) skip(at *check, names ...string) {
@@ -251,7 +270,7 @@ func (e *examination) tcp(ctx context.Context, at *check, addresses []string) (o
 	}
 	state := ok
 	if len(open) == 0 {
-		state = failed
+		state = e.failure()
 	}
 	at.add("TCP", state, "%s", strings.Join(why, "; "))
 	return open
@@ -294,8 +313,8 @@ func (e *examination) quicLater(ctx context.Context, addresses []string) <-chan 
 	return done
 }
 
-// session goes on from an open port to the services.
-func (e *examination) session(ctx context.Context, at *check, open []string) {
+// session goes on from an open port to the services, and tells whether it got there.
+func (e *examination) session(ctx context.Context, at *check, open []string) bool {
 	pin, says := e.pin()
 	dialling, cancel := context.WithTimeout(ctx, doctorWait)
 	defer cancel()
@@ -304,21 +323,22 @@ func (e *examination) session(ctx context.Context, at *check, open []string) {
 	key := at.or("key", err, "%s", says)
 	if err != nil {
 		e.skip(key, "hello", "services")
-		return
+		return false
 	}
 	s.Close()
 	took := time.Since(began)
 	target := e.device
 	target.Fingerprint, target.ID = s.Peer(), s.Peer().ID()
 	target.Addresses = []string{s.RemoteAddr().String()}
-	conn, err := e.home.DialDevice(dialling, target, client.DialOptions{Find: -1, Log: e.app.log()})
+	conn, err := e.home.DialDevice(dialling, target, client.DialOptions{Find: -1, NoBasestation: true, Log: e.app.log()})
 	if err != nil {
 		key.or("session", err, "")
-		return
+		return false
 	}
 	defer conn.Close()
 	key.add("path", ok, "%s to %s, %s; handshake %v", conn.Path(), conn.RemoteAddr(), pathWhy(conn.RemoteAddr()), took.Round(100*time.Microsecond))
 	e.ask(ctx, key, conn)
+	return true
 }
 
 // pathWhy says why a path is the one.

@@ -39,6 +39,7 @@ func explain(err error) (code int, what string, try []string) {
 	var many *client.AmbiguousError
 	var wrong *identity.MismatchError
 	var away *client.UnreachableError
+	var no *client.NotIntroducedError
 	var name *client.NameError
 	var target *client.TargetError
 	var problem *api.Problem
@@ -60,6 +61,8 @@ func explain(err error) (code int, what string, try []string) {
 	case errors.As(err, &wrong):
 		return control.ExitRefused, "another device answers: " + wrong.Error() + ". Nothing was sent to it",
 			[]string{"keyhole doctor", "keyhole forget, then keyhole pair    (only if your device was reset and made a new key)"}
+	case errors.As(err, &no) && no.Offline:
+		return control.ExitNotReachable, awayWords(err, no), []string{"keyhole doctor    (when it should be on: is it, and has it a network?)"}
 	case errors.As(err, &away):
 		return control.ExitNotReachable, err.Error(), []string{"keyhole doctor    (says how far it gets)"}
 	case errors.As(err, &name):
@@ -84,6 +87,15 @@ func explain(err error) (code int, what string, try []string) {
 		return control.ExitNotReachable, "no answer in time", []string{"keyhole doctor"}
 	}
 	return control.ExitFailed, strings.ReplaceAll(err.Error(), "\n", "; "), nil
+}
+
+// awayWords keeps to what matters of a device that is known to be off.
+func awayWords(err error, no *client.NotIntroducedError) string {
+	var away *client.UnreachableError
+	if errors.As(err, &away) {
+		return away.Device + " cannot be reached: " + no.Error()
+	}
+	return no.Error()
 }
 
 // explainProblem is for what the device itself has answered.
