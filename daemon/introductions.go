@@ -17,13 +17,19 @@ const (
 	// maxIntroductions are in their first minute at once: every member of a large family moving to
 	// another network in the same minute. It is the puncher's limit too.
 	maxIntroductions = 32
+	// maxIntroductionsEach are one key's, so that four have to conspire against the
+	// others. A newer one takes the place of its oldest: a script that asks every
+	// few seconds is served.
+	maxIntroductionsEach = 8
 	// introductionLife is how long a client may come by an introduction and ask
 	// for legs: twice what a ticket lives. While legs are open it goes on.
 	introductionLife = time.Minute
-	// maxLegs and maxLegsEach bound relayed connections: a standing one, 8 warm
-	// ones and as many tunnels, and four clients of that kind.
-	maxLegs     = 64
-	maxLegsEach = 16
+	// maxLegs bounds relayed connections, maxLegsEach those of an introduction (a
+	// standing one, a few warm ones, and a tunnel in each place that gets free),
+	// maxLegsOfPeer those of one key, which leaves half of them to others.
+	maxLegs       = 64
+	maxLegsEach   = 16
+	maxLegsOfPeer = 32
 	// peerBurst and peerEvery pace one fingerprint: ten at once, for a client whose
 	// network comes and goes, then one each 2 s.
 	peerBurst = 10
@@ -64,6 +70,8 @@ type introduction struct {
 	ctx       context.Context // ends with it
 	end       context.CancelFunc
 	peers     chan []netip.AddrPort // where the client is to be met by TCP; holds one
+
+	since time.Time
 
 	// Guarded by introductions.mu.
 	until time.Time
@@ -116,16 +124,16 @@ func (t *introductions) accept(ctx context.Context, in *attach.Introduction, pee
 		return nil, errReplayed
 	case !t.paceLocked(peer).take(now):
 		return nil, errTooFast
-	case t.freshLocked(now) >= maxIntroductions:
-		return nil, errTooMany
 	case t.open[in.Request] != nil:
 		return nil, errReplayed // a number names one introduction
+	case !t.makeRoomLocked(peer, now):
+		return nil, errTooMany
 	}
 	t.rememberLocked(in.Hash)
 	i := &introduction{
 		request: in.Request, hash: in.Hash, peer: peer, publicKey: in.Introduce.PublicKey,
 		observed: in.Observed.AddrPort, own: in.Introduce.Addresses(),
-		peers: make(chan []netip.AddrPort, 1), until: now.Add(introductionLife),
+		peers: make(chan []netip.AddrPort, 1), since: now, until: now.Add(introductionLife),
 	}
 	i.ctx, i.end = context.WithCancel(ctx)
 	t.open[i.request], t.all[i] = i, true
@@ -152,7 +160,7 @@ func (t *introductions) leg(request uint64) (*introduction, error) {
 	switch {
 	case i == nil:
 		return nil, errNotOpen
-	case i.legs >= maxLegsEach || t.legs >= maxLegs:
+	case i.legs >= maxLegsEach || t.legs >= maxLegs || t.legsOfLocked(i.peer) >= maxLegsOfPeer:
 		return nil, errTooManyLeg
 	}
 	i.legs++
@@ -202,13 +210,39 @@ func (t *introductions) sweepLocked(now time.Time) {
 	}
 }
 
-// freshLocked counts those that may still bring somebody. Others live for their
-// legs, which are counted by themselves.
-func (t *introductions) freshLocked(now time.Time) int {
+// makeRoomLocked sees to a place for one more of a peer. What counts is in its first
+// minute; older ones live for their legs, which are counted by themselves.
+func (t *introductions) makeRoomLocked(peer identity.Fingerprint, now time.Time) bool {
+	all, his := 0, 0
+	var oldest *introduction // of his, without a leg
+	for i := range t.all {
+		if !now.Before(i.until) {
+			continue
+		}
+		all++
+		if i.peer != peer {
+			continue
+		}
+		his++
+		if i.legs == 0 && (oldest == nil || i.since.Before(oldest.since)) {
+			oldest = i
+		}
+	}
+	if his < maxIntroductionsEach {
+		return all < maxIntroductions
+	}
+	if oldest == nil {
+		return false
+	}
+	t.endLocked(oldest)
+	return true
+}
+
+func (t *introductions) legsOfLocked(peer identity.Fingerprint) int {
 	n := 0
 	for i := range t.all {
-		if now.Before(i.until) {
-			n++
+		if i.peer == peer {
+			n += i.legs
 		}
 	}
 	return n

@@ -110,6 +110,57 @@ func TestLegsAreBounded(t *testing.T) {
 	}
 }
 
+// One peer, however often introduced, leaves legs to others.
+func TestLegsOfOnePeer(t *testing.T) {
+	d := newDesk(t)
+	taken := 0
+	for range 6 {
+		i, err := d.ask(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range maxLegsEach {
+			if _, err := d.leg(i.request); err == nil {
+				taken++
+			}
+		}
+	}
+	if taken != maxLegsOfPeer {
+		t.Errorf("one peer has %d legs, want %d", taken, maxLegsOfPeer)
+	}
+	i, err := d.ask(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.leg(i.request); err != nil {
+		t.Errorf("another peer: %v", err)
+	}
+}
+
+// The newest introduction of a peer takes the place of his oldest, unless that is
+// in use.
+func TestNewIntroductionReplacesOld(t *testing.T) {
+	d := newDesk(t)
+	var all []*introduction
+	for range maxIntroductionsEach {
+		i, err := d.ask(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, i)
+		d.at = d.at.Add(peerEvery)
+	}
+	if _, err := d.leg(all[0].request); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.ask(1); err != nil {
+		t.Fatal(err)
+	}
+	if all[0].ctx.Err() != nil || all[1].ctx.Err() == nil || all[2].ctx.Err() != nil {
+		t.Errorf("ended: %v, %v, %v; want the second alone", all[0].ctx.Err(), all[1].ctx.Err(), all[2].ctx.Err())
+	}
+}
+
 func TestIntroductionsAreRefused(t *testing.T) {
 	d := newDesk(t)
 	if _, err := d.ask(0); !errors.Is(err, errStranger) {
@@ -155,8 +206,8 @@ func TestIntroductionsArePaced(t *testing.T) {
 			yes++
 		}
 	}
-	if yes != peerBurst {
-		t.Errorf("one peer got in %d times at once, want %d", yes, peerBurst)
+	if open, _ := d.count(); yes != peerBurst || open != maxIntroductionsEach {
+		t.Errorf("one peer got in %d times at once and has %d places, want %d and %d", yes, open, peerBurst, maxIntroductionsEach)
 	}
 	d.at = d.at.Add(peerEvery)
 	if _, err := d.ask(1); err != nil {
@@ -175,7 +226,7 @@ func TestIntroductionsArePaced(t *testing.T) {
 			yes++
 		}
 	}
-	if open, _ := d.count(); open != maxIntroductions || yes != maxIntroductions-peerBurst-2 {
+	if open, _ := d.count(); open != maxIntroductions || yes != maxIntroductions-maxIntroductionsEach-1 {
 		t.Errorf("%d are open, %d of them new; want %d", open, yes, maxIntroductions)
 	}
 	d.at = d.at.Add(introductionLife)
