@@ -23,9 +23,17 @@
 // device; a device believes a node only by a certificate of a pinned root key
 // and a reset only by the token it was given inside the sealed channel.
 //
+// Where UDP is blocked the same packets travel in TCP ([StreamAttach]); a peer is found by
+// its index there as well, so a link goes from one to the other as it goes
+// from one address to another.
+//
+// Beside the link the package holds what client, node and device say to each other
+// about an introduction ([Introduction] and what follows, [Offer], [Ticket]), the
+// packet that opens a way through routers ([Punch]), and the pass by which a
+// client may hear that a device is offline ([NewPresencePass]).
+//
 // It decides no permission: who may enrol is asked through [NodeConfig].Ask, and
-// what an introduced client may do is the device's own business. It is built
-// here first and on its own: nothing else in the product uses it yet. The byte
-// layouts are drawn beside the constants in this package; docs/attach.md shows
-// the whole.
+// what an introduced client may do is the device's own business. protocol/reach
+// keeps a Link on sockets, basestation a Node. The byte layouts are drawn beside
+// the constants in this package; docs/attach.md shows the whole.
 package attach

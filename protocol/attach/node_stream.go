@@ -42,7 +42,11 @@ func (n *Node) Lost(now time.Duration, stream netip.AddrPort) {
 	}
 	delete(n.streams, stream)
 	for _, slot := range s.peers {
-		switch e := n.slab.at(slot); e.state {
+		e := n.slab.at(slot)
+		if e.challenge != 0 {
+			continue // it never said that it is there: somebody sent on what he saw
+		}
+		switch e.state {
 		case entryAttached, entryClient:
 			// Silent for so long already that it is found after the grace.
 			silence := clientTime

@@ -122,6 +122,32 @@ func TestForgedStream(t *testing.T) {
 	}
 }
 
+// A packet that somebody saw and sent on in a stream of his own, which he then ends,
+// makes nobody gone.
+func TestStolenPacketInStream(t *testing.T) {
+	w := newWorld(t, 74)
+	s := w.link(newKey(t), nil)
+	w.mustAttach(s)
+	w.run(time.Second, nil)
+	stolen, err := s.live.seal(beat{id: 99, interval: 30}.append(nil, framePing))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.node.Opened(StreamAddr(1), stranger.Addr())
+	w.node.Receive(w.now, StreamAddr(1), stolen)
+	w.node.Lost(w.now, StreamAddr(1))
+	w.run(2*time.Minute, nil)
+	p, there := w.node.Device(s.c.Key.Fingerprint())
+	if !there || p.Address != s.outside() || !s.attached() {
+		t.Errorf("%v at %v, the link is %v", there, p.Address, s.State())
+	}
+	for _, e := range w.events {
+		if e.Change == PeerGone {
+			t.Errorf("gone: %+v", e)
+		}
+	}
+}
+
 // All streams are not one source, and those of one IP address are.
 func TestStreamSources(t *testing.T) {
 	w := newWorld(t, 73)
