@@ -110,7 +110,11 @@ func dialDoor(ctx context.Context, door *tcpDoor, via Via, c *DialConfig) (*Clie
 	client.standing = h
 	h.transport = h.newTransport()
 	if c.WarmConns > 0 {
-		client.warm = newWarmPool(door, c.WarmConns, c.Log)
+		most := manyWarm
+		if via == ViaRelay {
+			most = c.WarmConns
+		}
+		client.warm = newWarmPool(door, c.WarmConns, most, c.Log)
 	}
 	if err := h.add(ctx, first); err != nil {
 		client.Close()

@@ -91,3 +91,22 @@ func TestPoolGrowsWhereItRanDry(t *testing.T) {
 		return len(c.warm.conns) == manyWarm
 	})
 }
+
+// Through a relay it keeps as few as it asked for.
+func TestPoolDoesNotGrowThroughARelay(t *testing.T) {
+	d := startDevice(t, Limits{}, nil)
+	c := overConns(t, d, paired(t, d), ViaRelay, 1)
+	warmed(t, c, true)
+	for range 2 {
+		s, err := c.Connect(t.Context(), "echo", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+	}
+	c.warm.mu.Lock()
+	defer c.warm.mu.Unlock()
+	if got := c.warm.wanted(); !c.warm.short || got != 1 {
+		t.Errorf("ran dry: %v, keeps %d warm", c.warm.short, got)
+	}
+}

@@ -17,7 +17,8 @@ const (
 	defaultWarm = 4
 	// manyWarm is how many a client keeps that has found none left: browsers
 	// open six at once, walls of cameras more. With all paired places taken
-	// (256) they are 5 MiB on the device.
+	// (256) they are 5 MiB on the device. Through a relay it keeps no more than it
+	// asked for, since each costs the relay two.
 	manyWarm = 8
 	// warmCalm is how long no tunnel must have been opened before connections
 	// are warmed: in a storm handshakes would only slow it down.
@@ -40,6 +41,7 @@ const (
 type warmPool struct {
 	door *tcpDoor
 	want int
+	most int // kept once there was none left
 	log  *slog.Logger
 
 	stop context.CancelFunc
@@ -58,10 +60,10 @@ type warmConn struct {
 	since time.Time
 }
 
-func newWarmPool(door *tcpDoor, want int, log *slog.Logger) *warmPool {
+func newWarmPool(door *tcpDoor, want, most int, log *slog.Logger) *warmPool {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &warmPool{
-		door: door, want: want, log: log,
+		door: door, want: want, most: max(want, most), log: log,
 		stop: cancel, done: make(chan struct{}), wake: make(chan struct{}, 1), used: time.Now(),
 	}
 	go p.fill(ctx)
@@ -123,7 +125,7 @@ func (p *warmPool) step(ctx context.Context) time.Duration {
 // wanted is called with the lock held.
 func (p *warmPool) wanted() int {
 	if p.short {
-		return max(p.want, manyWarm)
+		return p.most
 	}
 	return p.want
 }
