@@ -18,8 +18,8 @@ type stream struct {
 
 // Opened tells that a TCP connection of kind StreamAttach from remote is there and
 // that stream, a StreamAddr, stands for it from now on: in Receive and in
-// NodeConfig.Send. Packets of a stream that was not opened are dropped, so that
-// a datagram with a source in that prefix is none.
+// NodeConfig.Send. Packets of a stream that was not opened are dropped. A datagram
+// whose source IsStream is forged: the owner of the socket drops it.
 func (n *Node) Opened(stream netip.AddrPort, remote netip.Addr) {
 	if IsStream(stream) {
 		n.streams[stream] = newStream(remote)
