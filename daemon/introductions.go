@@ -3,7 +3,9 @@ package daemon
 import (
 	"context"
 	"errors"
+	"io"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,15 +20,18 @@ const (
 	// another network in the same minute. It is the puncher's limit too.
 	maxIntroductions = 32
 	// maxIntroductionsEach are one key's, so that four have to conspire against the
-	// others. A newer one takes the place of its oldest: a script that asks every
-	// few seconds is served.
+	// others. A newer one takes the place of its oldest: a client whose network
+	// changes again and again, and a script that asks every few seconds, are served.
 	maxIntroductionsEach = 8
 	// introductionLife is how long a client may come by an introduction and ask
 	// for legs: twice what a ticket lives. While legs are open it goes on.
 	introductionLife = time.Minute
 	// maxLegs bounds relayed connections, maxLegsEach those of an introduction (a
 	// standing one, a few warm ones, and a tunnel in each place that gets free),
-	// maxLegsOfPeer those of one key, which leaves half of them to others.
+	// maxLegsOfPeer those of one key, which leaves half of them to others. The first
+	// leg of an introduction takes the place of an old one where there is none: that
+	// is most often the leg of a client that vanished from a network, and nobody here
+	// notices that before the relay does, after minutes.
 	maxLegs       = 64
 	maxLegsEach   = 16
 	maxLegsOfPeer = 32
@@ -89,9 +94,18 @@ type introductions struct {
 	all        map[*introduction]bool   // those of former links too
 	remembered map[attach.Hash]bool
 	order      []attach.Hash // of remembered, oldest first
-	legs       int
+	legs       []*relayLeg   // oldest first; short, so it is searched
 	everybody  bucket
 	peers      map[identity.Fingerprint]*bucket
+}
+
+// A relayLeg is a place for a relayed connection.
+type relayLeg struct {
+	*introduction
+
+	// Guarded by introductions.mu.
+	cut  bool
+	conn io.Closer // nil until it is open
 }
 
 func newIntroductions(known func(identity.Fingerprint) bool, now func() time.Time) *introductions {
@@ -152,28 +166,77 @@ func (t *introductions) find(request uint64) (*introduction, error) {
 }
 
 // leg takes a place for a relayed connection, to be given back by legOver.
-func (t *introductions) leg(request uint64) (*introduction, error) {
+func (t *introductions) leg(request uint64) (*relayLeg, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sweepLocked(t.now())
 	i := t.open[request]
-	switch {
-	case i == nil:
+	if i == nil {
 		return nil, errNotOpen
-	case i.legs >= maxLegsEach || t.legs >= maxLegs || t.legsOfLocked(i.peer) >= maxLegsOfPeer:
+	}
+	mine, full := t.legsOfLocked(i.peer), len(t.legs) >= maxLegs
+	switch {
+	case i.legs >= maxLegsEach:
+		return nil, errTooManyLeg
+	case mine < maxLegsOfPeer && !full:
+	case i.legs > 0 || !t.cutLegLocked(i.peer, mine):
 		return nil, errTooManyLeg
 	}
+	l := &relayLeg{introduction: i}
 	i.legs++
-	t.legs++
-	return i, nil
+	t.legs = append(t.legs, l)
+	return l, nil
 }
 
-func (t *introductions) legOver(i *introduction) {
+// cutLegLocked makes room for the first leg of an introduction of a peer, who has
+// that many: his own oldest leg goes when he has all that one may have, else the
+// oldest of whoever has most, if that is more than he would then have.
+func (t *introductions) cutLegLocked(peer identity.Fingerprint, his int) bool {
+	if his < maxLegsOfPeer {
+		most := his + 1
+		for _, l := range t.legs {
+			if n := t.legsOfLocked(l.peer); n > most {
+				peer, most = l.peer, n
+			}
+		}
+		if most == his+1 {
+			return false
+		}
+	}
+	for _, l := range t.legs {
+		if l.peer == peer {
+			t.removeLegLocked(l)
+			l.cut = true
+			if l.conn != nil {
+				_ = l.conn.Close() // and its session ends
+			}
+			return true
+		}
+	}
+	return false
+}
+
+// legOpen says that the place is taken by a connection; false: the place is gone
+// already.
+func (t *introductions) legOpen(l *relayLeg, conn io.Closer) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	i.legs--
-	t.legs--
+	l.conn = conn
+	return !l.cut
+}
+
+func (t *introductions) legOver(l *relayLeg) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.removeLegLocked(l)
 	t.sweepLocked(t.now())
+}
+
+func (t *introductions) removeLegLocked(l *relayLeg) {
+	if at := slices.Index(t.legs, l); at >= 0 {
+		t.legs = slices.Delete(t.legs, at, at+1)
+		l.legs--
+	}
 }
 
 // renumber forgets the numbers: they were those of a link that is no more. What is
@@ -214,7 +277,7 @@ func (t *introductions) sweepLocked(now time.Time) {
 // minute; older ones live for their legs, which are counted by themselves.
 func (t *introductions) makeRoomLocked(peer identity.Fingerprint, now time.Time) bool {
 	all, his := 0, 0
-	var oldest *introduction // of his, without a leg
+	var oldest *introduction // of his, one without a leg before others
 	for i := range t.all {
 		if !now.Before(i.until) {
 			continue
@@ -224,25 +287,22 @@ func (t *introductions) makeRoomLocked(peer identity.Fingerprint, now time.Time)
 			continue
 		}
 		his++
-		if i.legs == 0 && (oldest == nil || i.since.Before(oldest.since)) {
+		if oldest == nil || i.legs == 0 && oldest.legs > 0 || (i.legs == 0) == (oldest.legs == 0) && i.since.Before(oldest.since) {
 			oldest = i
 		}
 	}
 	if his < maxIntroductionsEach {
 		return all < maxIntroductions
 	}
-	if oldest == nil {
-		return false
-	}
-	t.endLocked(oldest)
+	t.endLocked(oldest) // its legs stay
 	return true
 }
 
 func (t *introductions) legsOfLocked(peer identity.Fingerprint) int {
 	n := 0
-	for i := range t.all {
-		if i.peer == peer {
-			n += i.legs
+	for _, l := range t.legs {
+		if l.peer == peer {
+			n++
 		}
 	}
 	return n
@@ -287,7 +347,7 @@ func (t *introductions) paceLocked(peer identity.Fingerprint) *bucket {
 func (t *introductions) count() (open, legs int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.all), t.legs
+	return len(t.all), len(t.legs)
 }
 
 // A bucket lets burst things through at once and then one each every.

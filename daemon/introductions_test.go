@@ -66,15 +66,18 @@ func TestIntroductionsEnd(t *testing.T) {
 func TestLegsKeepAnIntroductionOpen(t *testing.T) {
 	d := newDesk(t)
 	i, _ := d.ask(1)
-	if _, err := d.leg(i.request); err != nil {
+	one, err := d.leg(i.request)
+	if err != nil {
 		t.Fatal(err)
 	}
 	d.at = d.at.Add(time.Hour)
-	if _, err := d.leg(i.request); err != nil {
-		t.Error(err)
+	other, err := d.leg(i.request)
+	if err != nil {
+		t.Fatal(err)
 	}
-	d.legOver(i)
-	d.legOver(i)
+	d.legOver(one)
+	d.legOver(one) // again: nothing
+	d.legOver(other)
 	if _, err := d.leg(i.request); !errors.Is(err, errNotOpen) {
 		t.Errorf("a leg behind the last: %v", err)
 	}
@@ -83,81 +86,113 @@ func TestLegsKeepAnIntroductionOpen(t *testing.T) {
 	}
 }
 
+// tryLegs asks for n legs and counts those that are given.
+func (d *desk) tryLegs(t *testing.T, i *introduction, n int) (taken []*relayLeg) {
+	t.Helper()
+	for range n {
+		switch l, err := d.leg(i.request); {
+		case err == nil:
+			taken = append(taken, l)
+		case !errors.Is(err, errTooManyLeg):
+			t.Error(err)
+		}
+	}
+	return taken
+}
+
+// A closing is a connection that notes that it was closed.
+type closing struct{ closed bool }
+
+func (c *closing) Close() error {
+	c.closed = true
+	return nil
+}
+
 func TestLegsAreBounded(t *testing.T) {
 	d := newDesk(t)
-	var open []*introduction
-	taken := 0
-	for peer := range uint64(6) {
-		i, err := d.ask(peer + 1)
+	mustAsk := func(peer uint64) *introduction {
+		t.Helper()
+		i, err := d.ask(peer)
 		if err != nil {
 			t.Fatal(err)
 		}
-		open = append(open, i)
-		for range maxLegsEach + 1 {
-			if _, err := d.leg(i.request); err == nil {
-				taken++
-			} else if !errors.Is(err, errTooManyLeg) {
-				t.Error(err)
-			}
+		return i
+	}
+	var all []*relayLeg
+	for _, peer := range []uint64{1, 1, 2, 2} { // each has all that one may have, and together it is everything
+		legs := d.tryLegs(t, mustAsk(peer), maxLegsEach+3)
+		if len(legs) != maxLegsEach {
+			t.Fatalf("an introduction has %d legs, want %d", len(legs), maxLegsEach)
+		}
+		all = append(all, legs...)
+	}
+	if _, n := d.count(); n != maxLegs {
+		t.Fatalf("%d legs, want %d", n, maxLegs)
+	}
+	var conns []*closing
+	for _, l := range all {
+		c := &closing{}
+		conns = append(conns, c)
+		if !d.legOpen(l, c) {
+			t.Fatal("a leg has lost its place")
 		}
 	}
-	if taken != maxLegs {
-		t.Errorf("%d legs, want %d", taken, maxLegs)
+	// The first leg of a newer introduction takes the place of the peer's oldest, the
+	// second one does not.
+	if got := d.tryLegs(t, mustAsk(2), 2); len(got) != 1 || !conns[2*maxLegsEach].closed || conns[2*maxLegsEach+1].closed {
+		t.Errorf("%d legs of a newer introduction", len(got))
 	}
-	d.legOver(open[0])
-	if _, err := d.leg(open[0].request); err != nil {
-		t.Errorf("a place that was given back: %v", err)
+	// A third peer's takes that of who has most; he who has more than his share
+	// can take nobody's.
+	if got := d.tryLegs(t, mustAsk(3), 2); len(got) != 1 || !conns[0].closed || conns[1].closed {
+		t.Errorf("%d legs of a third peer", len(got))
+	}
+	if _, n := d.count(); n != maxLegs {
+		t.Errorf("%d legs, want %d", n, maxLegs)
+	}
+	d.legOver(all[5])
+	if got := d.tryLegs(t, mustAsk(4), 1); len(got) != 1 || conns[1].closed {
+		t.Error("a place that was given back is not there")
+	}
+	// A leg that lost its place while it was being opened is not used.
+	if l := d.legs[len(d.legs)-1]; !d.cutLegLocked(l.peer, maxLegsOfPeer) || d.legOpen(l, &closing{}) {
+		t.Error("a leg without a place is used")
 	}
 }
 
-// One peer, however often introduced, leaves legs to others.
-func TestLegsOfOnePeer(t *testing.T) {
-	d := newDesk(t)
-	taken := 0
-	for range 6 {
-		i, err := d.ask(1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for range maxLegsEach {
-			if _, err := d.leg(i.request); err == nil {
-				taken++
-			}
-		}
-	}
-	if taken != maxLegsOfPeer {
-		t.Errorf("one peer has %d legs, want %d", taken, maxLegsOfPeer)
-	}
-	i, err := d.ask(2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := d.leg(i.request); err != nil {
-		t.Errorf("another peer: %v", err)
-	}
-}
-
-// The newest introduction of a peer takes the place of his oldest, unless that is
-// in use.
+// The newest introduction of a peer takes the place of his oldest, of one that is
+// not in use if there is one.
 func TestNewIntroductionReplacesOld(t *testing.T) {
 	d := newDesk(t)
-	var all []*introduction
-	for range maxIntroductionsEach {
+	ask := func() *introduction {
+		t.Helper()
+		d.at = d.at.Add(peerEvery)
 		i, err := d.ask(1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, i)
-		d.at = d.at.Add(peerEvery)
+		return i
 	}
-	if _, err := d.leg(all[0].request); err != nil {
+	var all []*introduction
+	for range maxIntroductionsEach {
+		all = append(all, ask())
+	}
+	for _, i := range append(all[:1:1], all[2:]...) {
+		if _, err := d.leg(i.request); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended := func(i *introduction) bool { return i.ctx.Err() != nil }
+	ask()
+	if ended(all[0]) || !ended(all[1]) || ended(all[2]) {
+		t.Errorf("ended: %v, %v, %v; want the second, which had no leg", ended(all[0]), ended(all[1]), ended(all[2]))
+	}
+	if _, err := d.leg(d.next); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.ask(1); err != nil {
-		t.Fatal(err)
-	}
-	if all[0].ctx.Err() != nil || all[1].ctx.Err() == nil || all[2].ctx.Err() != nil {
-		t.Errorf("ended: %v, %v, %v; want the second alone", all[0].ctx.Err(), all[1].ctx.Err(), all[2].ctx.Err())
+	ask()
+	if _, legs := d.count(); !ended(all[0]) || ended(all[2]) || legs != maxIntroductionsEach {
+		t.Errorf("ended: %v, %v with %d legs; want the first, and all legs", ended(all[0]), ended(all[2]), legs)
 	}
 }
 

@@ -191,20 +191,24 @@ func (s *station) relay(r attach.Relay) error {
 	if !attached {
 		return attach.ErrSilent
 	}
-	i, err := s.open.leg(r.Request)
+	leg, err := s.open.leg(r.Request)
 	if err != nil {
 		return err
 	}
 	s.started.Go(func() {
-		over := func() { s.open.legOver(i) }
-		conn, err := reach.RelayLeg(i.ctx, node.Addresses, r.Ticket)
+		over := func() { s.open.legOver(leg) }
+		conn, err := reach.RelayLeg(leg.ctx, node.Addresses, r.Ticket)
 		if err != nil {
-			s.log.Warn("no relayed connection", "peer", i.peer.Short(), "error", err)
+			s.log.Warn("no relayed connection", "peer", leg.peer.Short(), "error", err)
 			over()
 			return
 		}
-		s.log.Info("relayed", "peer", i.peer.Short(), "through", conn.RemoteAddr().String())
-		s.d.server.ServeIntroduced(conn, session.ViaRelay, i.peer, over)
+		if !s.open.legOpen(leg, conn) {
+			_ = conn.Close()
+			return
+		}
+		s.log.Info("relayed", "peer", leg.peer.Short(), "through", conn.RemoteAddr().String())
+		s.d.server.ServeIntroduced(conn, session.ViaRelay, leg.peer, over)
 	})
 	return nil
 }
