@@ -156,7 +156,7 @@ func (n *node) openServer() error {
 func (n *node) openAPI() error {
 	c := admin.Config{
 		Records: n.server.Registry(), Events: n.store, Pattern: push.LivePattern,
-		About: n.about, Ready: n.ready, Metrics: []func(io.Writer){n.server.WriteMetrics, n.metrics().Write},
+		About: n.about, Nodes: n.nodes, Ready: n.ready, Metrics: []func(io.Writer){n.server.WriteMetrics, n.metrics().Write},
 		Socket: n.socket, Version: version.String(), Log: n.log,
 	}
 	if n.cfg.API.Listen != "" {

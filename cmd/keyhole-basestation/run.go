@@ -125,6 +125,18 @@ func (n *node) about() admin.About {
 	return a
 }
 
+func (n *node) nodes() []admin.Node {
+	var all []admin.Node
+	for _, live := range n.server.Nodes() {
+		node := admin.Node{ID: live.ID, Self: live.ID == n.server.NodeID()}
+		for _, address := range live.Address {
+			node.Addresses = append(node.Addresses, address.String())
+		}
+		all = append(all, node)
+	}
+	return all
+}
+
 // certificate is the API's: the operator's own, or one that is made.
 func (n *node) certificate() (*tls.Certificate, error) {
 	if n.cfg.API.Certificate != "" {
@@ -137,6 +149,7 @@ func (n *node) certificate() (*tls.Certificate, error) {
 func (n *node) metrics() *metrics.Set {
 	s := metrics.NewSet()
 	s.GaugeFunc("keyhole_devices", func() float64 { return float64(n.devices()) })
+	s.GaugeFunc("keyhole_nodes", func() float64 { return float64(len(n.server.Nodes())) })
 	s.GaugeFunc("keyhole_uptime_seconds", func() float64 { return time.Since(n.began).Seconds() })
 	s.GaugeFunc("keyhole_relay_tunnels", func() float64 { return float64(n.server.RelayCounters().Tunnels) })
 	s.CounterFunc("keyhole_relay_bytes_total", func() float64 { return float64(n.server.RelayCounters().Bytes) })
