@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -84,6 +85,10 @@ func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (*nats
 }
 
 func (n *node) openPush() error {
+	ring, err := basestation.OpenKeyring(n.cfg.Basestation.Data)
+	if err != nil {
+		return err
+	}
 	var hooks []push.Webhook
 	for _, w := range n.cfg.Webhooks {
 		secrets, err := push.LoadSecrets(w.SecretFile)
@@ -98,8 +103,8 @@ func (n *node) openPush() error {
 			Name: w.Name, URL: w.URL, Secrets: secrets, Kinds: w.Events, Roots: roots, Timeout: w.Timeout, Workers: w.Workers, GiveUp: w.GiveUp,
 		})
 	}
-	var err error
-	if n.pusher, err = push.New(push.Config{Store: n.store, Node: n.cfg.Basestation.Name, Webhooks: hooks, Log: n.log}); err != nil {
+	name := cmp.Or(n.cfg.Basestation.Name, ring.NodeID())
+	if n.pusher, err = push.New(push.Config{Store: n.store, Node: name, Webhooks: hooks, Log: n.log}); err != nil {
 		return err
 	}
 	a := n.cfg.Authorize

@@ -148,14 +148,11 @@ func (n *node) certificate() (*tls.Certificate, error) {
 // metrics are what the rooms count that know nothing of Prometheus.
 func (n *node) metrics() *metrics.Set {
 	s := metrics.NewSet()
-	s.GaugeFunc("keyhole_devices", func() float64 { return float64(n.devices()) })
-	s.GaugeFunc("keyhole_nodes", func() float64 { return float64(len(n.server.Nodes())) })
 	s.GaugeFunc("keyhole_uptime_seconds", func() float64 { return time.Since(n.began).Seconds() })
 	s.GaugeFunc("keyhole_relay_tunnels", func() float64 { return float64(n.server.RelayCounters().Tunnels) })
 	s.CounterFunc("keyhole_relay_bytes_total", func() float64 { return float64(n.server.RelayCounters().Bytes) })
 	s.CounterFunc("keyhole_relay_tunnels_total", func() float64 { return float64(n.server.RelayCounters().Joined) })
 	s.CounterFunc("keyhole_relay_refused_total", func() float64 { return float64(n.server.RelayCounters().Refused) })
-	s.CounterFunc("keyhole_presence_lost_total", func() float64 { return float64(n.server.Registry().LostPresence()) })
 	s.CounterFunc("keyhole_events_logged_total", func() float64 { return float64(n.pusher.Stats().Logged) })
 	s.CounterFunc("keyhole_events_lost_total", func() float64 { return float64(n.pusher.Stats().Lost) })
 	for _, w := range n.cfg.Webhooks {
