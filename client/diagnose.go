@@ -142,6 +142,7 @@ func (g *Diagnosis) try(ctx context.Context, h *Home, m *meeting, yes attach.Int
 			conn.Close()
 		}
 	}, func(way string, err error) { add(Way{Name: way, Err: err}) })
+	m.note(DialOptions{})
 	for i := range g.Ways {
 		if w := &g.Ways[i]; w.Conn != nil {
 			var d delivery

@@ -6,6 +6,7 @@ import (
 )
 
 func TestDiagnosis(t *testing.T) {
+	t.Parallel()
 	d := newTestDevice(t)
 	f := d.attachTo(newTestBase(t), closedWays{tcp: true})
 	h := f.away()

@@ -224,11 +224,24 @@ func TestRelayedTunnels(t *testing.T) {
 // the relay worked, it is not waited for again. A cache that cannot be read costs a
 // round trip, and nothing else.
 func TestWhatIsRememberedOfAnIntroduction(t *testing.T) {
+	t.Parallel()
 	base := newTestBase(t)
 	d := newTestDevice(t)
 	f := d.attachTo(base, closedWays{udp: true, tcp: true})
 	h := f.away()
 	f.dialFar(h, DialOptions{}).Close()
+	if r := h.recall(d.key.Fingerprint()); r.Relayed {
+		t.Errorf("the relay was quick, which says nothing of the rest: %+v", r)
+	}
+	entry, err := h.Lookup("front")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := h.Diagnose(t.Context(), entry, DialOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Close()
 	r := h.recall(d.key.Fingerprint())
 	if r.Address != base.at.String() || len(r.Certificate) == 0 || len(r.Cookie) == 0 || !r.Relayed || r.Blocked {
 		t.Errorf("%+v", r)
@@ -257,4 +270,24 @@ func TestWhatIsRememberedOfAnIntroduction(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.dialFar(h, DialOptions{}).Close()
+}
+
+func TestWhatMayAnswerAtOnce(t *testing.T) {
+	for _, c := range []struct {
+		addresses []string
+		want      bool
+	}{
+		{nil, false},
+		{[]string{"192.0.2.1:7443"}, true},
+		{[]string{"[2001:db8::1]:7443"}, true},
+		{[]string{"camera.example.net:7443"}, true},
+		{[]string{"127.0.0.1:7443"}, true},
+		{[]string{"10.254.253.252:7443"}, false}, // of a network that we are not in
+		{[]string{"[fe80::1%eth0]:7443"}, true},
+		{[]string{"[fe80::1%eth0]:7443", "10.254.253.252:7443"}, false},
+	} {
+		if got := nearby(c.addresses); got != c.want {
+			t.Errorf("%v: %v, want %v", c.addresses, got, c.want)
+		}
+	}
 }

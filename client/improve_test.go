@@ -68,6 +68,7 @@ func say(t *testing.T, s session.Stream, text string) {
 // A relayed line moves to a direct path when there is one: new streams go there, open
 // ones stay, and the relay is let go when the last of them has ended.
 func TestLineMovesToABetterPath(t *testing.T) {
+	t.Parallel()
 	base := newTestBase(t)
 	d := newTestDevice(t, service(t, "echo", "tcp", serveTCP(t, echoes)))
 	d.slow = session.ViaRelay
@@ -100,6 +101,7 @@ func TestLineMovesToABetterPath(t *testing.T) {
 
 // Of two direct paths of one introduction TCP is kept, though QUIC stands first.
 func TestLinePrefersTCPOfTwoDirectPaths(t *testing.T) {
+	t.Parallel()
 	f := newTestDevice(t).attachTo(newTestBase(t), closedWays{})
 	line := f.farLine(DialOptions{})
 	line.run(t)

@@ -38,8 +38,8 @@ func (h *Home) remember(m *meeting) {
 	next, known := m.recalled, m.link.Known()
 	next.Address, next.Certificate, next.Cookie = s.Address, known.Certificate, known.Cookie
 	next.Blocked = s.Over == "tcp"
-	if r := m.outcome.Load(); r != 0 {
-		next.Relayed = r == outcomeRelayed
+	if m.outcome != outcomeUnknown {
+		next.Relayed = m.outcome == outcomeRelayed
 	}
 	if reflect.DeepEqual(next, m.recalled) {
 		return
@@ -49,10 +49,13 @@ func (h *Home) remember(m *meeting) {
 	}
 }
 
-// The outcomes of a meeting, as far as they say something of the network.
+// An outcome is what a meeting says of the network.
+type outcome int
+
 const (
-	outcomePunched = 1
-	outcomeRelayed = 2
+	outcomeUnknown outcome = iota
+	outcomePunched
+	outcomeRelayed // and only that
 )
 
 // resolve turns the basestation's names into addresses that may be asked.

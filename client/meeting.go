@@ -33,6 +33,7 @@ type meeting struct {
 	began  time.Time
 
 	recalled recalled // of the last introduction with this device
+	outcome  outcome  // of this one, when all ways have ended
 
 	socket  *session.Socket
 	puncher *reach.Puncher
@@ -46,7 +47,7 @@ type meeting struct {
 	granted    chan attach.Ticket // further tickets
 	tickets    sync.Mutex         // held while one is asked for
 	relayed    atomic.Bool        // further tickets may be wanted
-	outcome    atomic.Int32       // outcomePunched, outcomeRelayed; 0: none yet
+	punched    atomic.Bool        // a direct session came of it
 	holders    atomic.Int32       // who needs it: the race, and each session that stands on it
 }
 

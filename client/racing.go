@@ -243,13 +243,18 @@ func (r *racing) introduce(h *Home, c call, o DialOptions) {
 // reachable from everywhere. Private ones of other networks are tried all the same.
 func nearby(addresses []string) bool {
 	var prefixes []netip.Prefix
+	anywhere := 0 // link-local ones: every network has them, and others beside them
 	for _, text := range addresses {
 		at, err := netip.ParseAddrPort(text)
 		if err != nil {
 			return true // a name: who knows
 		}
 		a := at.Addr().Unmap()
-		if a.IsLoopback() || a.IsLinkLocalUnicast() || !a.IsPrivate() {
+		switch {
+		case a.IsLinkLocalUnicast():
+			anywhere++
+			continue
+		case a.IsLoopback() || !a.IsPrivate():
 			return true
 		}
 		if prefixes == nil {
@@ -259,7 +264,7 @@ func nearby(addresses []string) bool {
 			return true
 		}
 	}
-	return false
+	return anywhere > 0 && anywhere == len(addresses)
 }
 
 // ask is one introduction. It returns nil when a session came of it, and why not
@@ -299,6 +304,7 @@ func (r *racing) try(m *meeting, yes attach.Introduced, o DialOptions) error {
 		defer mu.Unlock()
 		errs = append(errs, fmt.Errorf("%s: %w", way, err))
 	})
+	m.note(o)
 	if err != nil || found {
 		return err
 	}

@@ -50,7 +50,9 @@ func (m *meeting) ways(ctx context.Context, yes attach.Introduced, o DialOptions
 		return err
 	}
 	w := &way{meeting: m, config: config, yes: yes, won: func(s *session.Client) {
-		m.note(s.Via(), o)
+		if s.Via() == session.ViaPunched {
+			m.punched.Store(true)
+		}
 		won(s)
 	}}
 	relayAt := m.began.Add(relayAfter)
@@ -75,13 +77,19 @@ func (m *meeting) ways(ctx context.Context, yes attach.Introduced, o DialOptions
 	return nil
 }
 
-// note keeps what the next introduction can use of this one.
-func (m *meeting) note(via session.Via, o DialOptions) {
+// punchPatience is when punching that has led to nothing is taken for impossible
+// between these two routers.
+const punchPatience = 3 * time.Second
+
+// note is called when all ways have ended, and keeps what the next introduction can
+// use of it.
+func (m *meeting) note(o DialOptions) {
 	switch {
-	case via == session.ViaPunched:
-		m.outcome.Store(outcomePunched)
-	case !o.RelayOnly:
-		m.outcome.CompareAndSwap(0, outcomeRelayed)
+	case o.RelayOnly || len(o.Paths) > 0: // not everything was tried
+	case m.punched.Load():
+		m.outcome = outcomePunched
+	case m.relayed.Load() && time.Since(m.began) > punchPatience:
+		m.outcome = outcomeRelayed
 	}
 }
 
