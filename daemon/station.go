@@ -70,7 +70,7 @@ func (d *Daemon) openStation(socket *session.Socket) error {
 		d: d, log: d.log.With("room", "basestation"), config: cfg.Basestation, socket: socket,
 		inbox: make(chan message, inboxMost), port: d.portBeside(socket),
 	}
-	s.file = openStation(cfg.Device.Identity, s.config.Keys, s.log)
+	s.file = openStationFile(cfg.Device.Identity, s.config.Keys, s.log)
 	roots, err := s.file.roots(s.config.Keys)
 	if err != nil {
 		return err
@@ -183,16 +183,14 @@ func (s *station) run(ctx context.Context, ready func()) error {
 	defer stop()
 	var running sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
+	defer s.started.Wait() // after handle, which starts them
 	defer running.Wait()
 	defer cancel()
 	running.Go(func() { s.handle(ctx) })
 	running.Go(func() { s.alarms.run(ctx) })
 	running.Go(func() { s.followNetwork(ctx, changes) })
 	ready()
-	err := s.link.Run(ctx)
-	cancel()
-	s.started.Wait()
-	return err
+	return s.link.Run(ctx)
 }
 
 func (s *station) followNetwork(ctx context.Context, changes <-chan struct{}) {

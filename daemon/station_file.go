@@ -88,9 +88,9 @@ type stationFile struct {
 	unsaved error // of the last try to write
 }
 
-// openStation reads what there is. It never fails: a device whose memory is
+// openStationFile reads what there is. It never fails: a device whose memory is
 // gone still has to be reachable.
-func openStation(dir string, keys []string, log *slog.Logger) *stationFile {
+func openStationFile(dir string, keys []string, log *slog.Logger) *stationFile {
 	f := &stationFile{dir: dir, log: log}
 	err := readSealed(filepath.Join(dir, stationName), &f.state)
 	var spare stationState

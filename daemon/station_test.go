@@ -520,7 +520,7 @@ func TestResetKeepsTheBasestation(t *testing.T) {
 func TestDamagedStationFile(t *testing.T) {
 	root := newHubKeys(t).text()
 	write := func(dir string) *stationFile {
-		f := openStation(dir, []string{root}, testLog(t))
+		f := openStationFile(dir, []string{root}, testLog(t))
 		key, err := attach.ParseRootKey(root)
 		if err != nil {
 			t.Fatal(err)
@@ -566,7 +566,7 @@ func TestDamagedStationFile(t *testing.T) {
 			if one.floors {
 				damage(t, filepath.Join(dir, floorsName))
 			}
-			f := openStation(dir, []string{root}, testLog(t))
+			f := openStationFile(dir, []string{root}, testLog(t))
 			if got := floor(f); got != one.want {
 				t.Errorf("floor %d, want %d", got, one.want)
 			}
@@ -580,7 +580,7 @@ func TestDamagedStationFile(t *testing.T) {
 			if err := f.change(func(s *stationState) bool { s.Boots++; return true }); err != nil {
 				t.Fatal(err)
 			}
-			if lost := openStation(dir, []string{root}, testLog(t)).warning([]string{root}) != ""; lost != one.lost {
+			if lost := openStationFile(dir, []string{root}, testLog(t)).warning([]string{root}) != ""; lost != one.lost {
 				t.Error("the loss is forgotten")
 			}
 		})

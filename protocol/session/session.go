@@ -9,6 +9,14 @@
 // is a session like any other, under a smaller limit. CONNECT becomes a byte
 // stream with half-close through Accept, whichever protocol it came by.
 //
+// # Beyond the LAN
+//
+// How two sides found each other changes nothing about who they are. A Socket
+// shares its UDP port with the packets that open NATs; ServeConn and DialConn
+// take connections that something else brought, a punched one or a leg of a
+// relay. Info.Via and Client.Via tell how it was, because only what came directly
+// can be from the next room.
+//
 // # Goroutines
 //
 // A device spends on each idle session: one goroutine on HTTP/1.1 (a warm
