@@ -43,6 +43,10 @@ func TestRemoteRelayOnALossyLine(t *testing.T) {
 			p.there.board.serve(t, bulk, func(conn *net.TCPConn) {
 				_, _ = io.CopyN(conn, endless{}, lineSize)
 			})
+			// With its cable the board's router lost its flows, which the board would
+			// find out with its next keep-alive.
+			p.there.board.daemon.kill()
+			p.there.board.run(t)
 			p.there.board.attached(t)
 			bridge := p.laptop.connect(t, boardKey, "bulk")
 			rate := download(t, p.laptop.host, bridge.address["bulk"])
