@@ -16,7 +16,7 @@ func fleetSize() int {
 	if os.Getenv("KEYHOLE_FULL") != "" {
 		return 10_000
 	}
-	return 1000
+	return 400
 }
 
 // restart ends the node like kill -9 does: it forgets all but its keys and the peers
