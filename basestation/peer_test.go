@@ -9,15 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/keyholed/keyhole/basestation/memstore"
 	"github.com/keyholed/keyhole/basestation/relay"
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long a test waits for what must come, on a busy machine.
 const patience = 20 * time.Second
@@ -110,13 +106,18 @@ func newKey(t testing.TB) *identity.Key {
 // join starts a link to a server.
 func join(t testing.TB, s *Server, k *identity.Key, change func(*attach.LinkConfig)) *peer {
 	t.Helper()
+	return joinAt(t, s.Roots(), s.Address(), k, change)
+}
+
+func joinAt(t testing.TB, roots []attach.Root, at netip.AddrPort, k *identity.Key, change func(*attach.LinkConfig)) *peer {
+	t.Helper()
 	udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &peer{t: t, key: k, udp: udp, done: make(chan struct{}), changed: make(chan struct{}), began: time.Now()}
 	c := attach.LinkConfig{
-		Key: k, Roots: s.Roots(), Basestations: []netip.AddrPort{s.Address()},
+		Key: k, Roots: roots, Basestations: []netip.AddrPort{at},
 		Send: func(to netip.AddrPort, b []byte) {
 			p.sent += len(b)
 			_, _ = udp.WriteToUDPAddrPort(b, to) // lost like on any network

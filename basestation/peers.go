@@ -33,6 +33,9 @@ const (
 	peerRecord = 32
 	// maxPeerChanges waits for the disk; what comes when it is full is lost.
 	maxPeerChanges = 1 << 14
+	// maxOldPeers bounds what runs that are killed one after the other leave: what two
+	// million devices take.
+	maxOldPeers = 64 << 20
 )
 
 // A knownPeer is a device of an earlier run.
@@ -85,7 +88,11 @@ func (p *peerFile) keepOld() error {
 		return fmt.Errorf("peers file: %w", err)
 	}
 	defer func() { _ = last.Close() }() // only read
-	old, err := os.OpenFile(p.path(oldPeers), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	flags := os.O_WRONLY | os.O_CREATE | os.O_APPEND
+	if info, err := os.Stat(p.path(oldPeers)); err == nil && info.Size() > maxOldPeers {
+		flags |= os.O_TRUNC
+	}
+	old, err := os.OpenFile(p.path(oldPeers), flags, 0o600)
 	if err != nil {
 		return fmt.Errorf("peers file: %w", err)
 	}
