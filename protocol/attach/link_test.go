@@ -229,6 +229,26 @@ func TestRoaming(t *testing.T) {
 	}
 }
 
+// What a node says while a device moves comes as soon as the device has shown itself.
+func TestMessageFollows(t *testing.T) {
+	w := newWorld(t, 12)
+	s := w.link(newKey(t), nil)
+	w.mustAttach(s)
+	w.run(time.Second, nil)
+	s.port = 50000 // the mapping is gone, and nobody knows yet
+	peer, _ := w.node.Device(s.c.Key.Fingerprint())
+	if err := w.node.Send(w.now, peer.Index, KindRelay, []byte{0xa0}); err != nil {
+		t.Fatal(err)
+	}
+	w.run(2*time.Second, nil) // three times in vain; the next try would be 1.75 s later
+	s.NetworkChanged(w.now)
+	s.wake = w.now
+	w.run(41*time.Millisecond, nil)
+	if len(s.got) != 1 {
+		t.Errorf("%d messages two round trips after the move, want 1", len(s.got))
+	}
+}
+
 // A device learns what its NAT does: the interval stays below its time-out, and
 // comes near it where that is longer than the first guess.
 func TestKeepaliveLearns(t *testing.T) {

@@ -104,6 +104,10 @@ func (n *Node) receivePong(now time.Duration, e *entry, slot uint32, from netip.
 	if e.challenge != 0 && p.id == e.challenge && e.at(from) {
 		e.challenge, e.credit = 0, 0
 		n.latePong(now, e)
+		if s := n.senders[slot]; s != nil { // what was sent to where it is no more
+			s.again(now)
+			n.push(now, slot, s)
+		}
 		if e.state == entryAttached {
 			body, _ := Encode(Observed{observedAddress(from)})
 			_ = n.queue(now, e, slot, KindObserved, body) // a busy device learns it the next time
