@@ -22,7 +22,7 @@ import (
 //
 //	udp ID                 -> ID at ADDRESS      a new socket, seen by the base
 //	tcp ID                 -> ID at ADDRESS      a new listener
-//	go ID ADDRESS device|client WAIT -> ID met TIME ADDRESS | ID no
+//	go ID ADDRESS,... device|client WAIT -> ID met TIME ADDRESS | ID no
 const peerVariable = "KEYHOLE_REACH_PEER"
 
 const observerPort = ":7443"
@@ -59,7 +59,7 @@ func TestPeerProcess(t *testing.T) {
 				wait, _ := time.ParseDuration(words[4])
 				time.Sleep(wait)
 				began := time.Now()
-				at, ok := p.(peer).meet(t.Context(), netip.MustParseAddrPort(words[2]), words[3] == "device")
+				at, ok := p.(peer).meet(t.Context(), aps(strings.Split(words[2], ",")...), words[3] == "device")
 				if !ok {
 					say("%s no", id)
 					return
@@ -72,7 +72,7 @@ func TestPeerProcess(t *testing.T) {
 
 type peer interface {
 	seen() netip.AddrPort
-	meet(ctx context.Context, other netip.AddrPort, device bool) (at netip.AddrPort, ok bool)
+	meet(ctx context.Context, others []netip.AddrPort, device bool) (at netip.AddrPort, ok bool)
 }
 
 func newPeer(ctx context.Context, network string) (peer, error) {
@@ -114,11 +114,11 @@ func (u *udpPeer) WriteTo(p []byte, to netip.AddrPort) error {
 	return err
 }
 
-func (u *udpPeer) meet(ctx context.Context, other netip.AddrPort, device bool) (netip.AddrPort, bool) {
+func (u *udpPeer) meet(ctx context.Context, others []netip.AddrPort, device bool) (netip.AddrPort, bool) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	p := NewPuncher(u, nil)
-	found := p.Punch(ctx, [32]byte{3}, []netip.AddrPort{other})
+	found := p.Punch(ctx, [32]byte{3}, others)
 	go func() {
 		buf := make([]byte, attach.MaxPacket)
 		for {
@@ -162,11 +162,11 @@ func newTCPPeer(ctx context.Context) (*tcpPeer, error) {
 func (p *tcpPeer) seen() netip.AddrPort { return p.at }
 
 // meet greets over each connection as TLS would: the client speaks first.
-func (p *tcpPeer) meet(ctx context.Context, other netip.AddrPort, device bool) (at netip.AddrPort, ok bool) {
+func (p *tcpPeer) meet(ctx context.Context, others []netip.AddrPort, device bool) (at netip.AddrPort, ok bool) {
 	defer p.observed.Close()
 	ctx, cancel := context.WithTimeout(ctx, 4*time.Second)
 	defer cancel()
-	for conn := range MeetTCP(ctx, p.listener.Addr().(*net.TCPAddr).Port, []netip.AddrPort{other}, p.accepted) {
+	for conn := range MeetTCP(ctx, p.listener.Addr().(*net.TCPAddr).Port, others, p.accepted) {
 		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(2 * time.Second))
 		if greet(conn, device) == nil {
@@ -402,5 +402,35 @@ func TestMeetOverLongLines(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Two behind one router, which leads nothing back inside: they meet at their own
+// addresses.
+func TestMeetBehindOneRouter(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
+	internet := testnet.NewInternet(t)
+	observe(t, internet.Base)
+	home := internet.Home(t, testnet.PortRestricted)
+	device, client := startPeer(t, home.Host), startPeer(t, home.Join(t, 11))
+	for _, network := range []string{"udp", "tcp"} {
+		d, c := strings.Fields(device.ask(network + " " + network))[1], strings.Fields(client.ask(network + " " + network))[1]
+		if ap(d).Addr() != home.Outside || ap(c).Addr() != home.Outside {
+			t.Fatalf("%s: seen at %s and %s", network, d, c)
+		}
+		// No router in between changes a port here.
+		inside := func(last, outside string) string {
+			return strings.TrimSuffix(home.Inside.Addr().String(), "0") + last + ":" + strings.Split(outside, ":")[1]
+		}
+		device.tell("go " + network + " " + c + "," + inside("11", c) + " device 0s")
+		met := client.ask("go " + network + " " + d + "," + inside("10", d) + " client 0s")
+		if want := inside("10", d); !strings.HasSuffix(met, want) {
+			t.Errorf("%s: client %s, want met at %s", network, met, want)
+		}
+		if met := <-device.answer(network); !strings.HasPrefix(met, "met") {
+			t.Errorf("%s: device %s", network, met)
+		}
 	}
 }
