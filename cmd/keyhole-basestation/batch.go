@@ -42,8 +42,8 @@ func batch(c *call) error {
 	if err != nil || n < 1 || n > maxBatch {
 		return usagef("batch %s: want a number from 1 to %d", c.args[0], maxBatch)
 	}
-	if *first < 0 || *first > 1_000_000_000_000 {
-		return usagef("--first %d: want 0 to 1000000000000", *first)
+	if *first < 0 || *first > 1_000_000_000 {
+		return usagef("--first %d: want 0 to 1000000000", *first)
 	}
 	if strings.Trim(*prefix, serialAlphabet+"-") != "" || len(*prefix) > 40 {
 		return usagef("--prefix %q: want up to 40 of A-Z, 0-9 and -", *prefix)

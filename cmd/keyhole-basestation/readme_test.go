@@ -16,6 +16,7 @@ import (
 // line as it stands there. It has fixed ports, so it runs in a network of its own
 // where it may.
 func TestREADME(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() == 0 && !testnet.Isolate(t) {
 		return
 	}
