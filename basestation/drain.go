@@ -20,6 +20,7 @@ func (s *Server) drain(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.config.Drain)
 	defer cancel()
+	defer context.AfterFunc(s.hurry, cancel)()
 	if s.fleet.others() > 0 {
 		s.fleet.fleet.Leave()
 		// Half of the time for coming back, the rest for those who try twice.

@@ -1,6 +1,7 @@
 package basestation
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -268,5 +269,54 @@ func TestForeignNode(t *testing.T) {
 		t.Error("it serves")
 	} else {
 		t.Log(err)
+	}
+}
+
+// Who did not come back after a restart, or from a node that died, is gone after a
+// while; who did is not.
+func TestReconcile(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	here := join(t, c.nodes[0].Server, newKey(t), nil).attached()
+	node, other := c.at(here.key.ID())
+	lost := func(node string) identity.ID {
+		r := registry.New(registry.Config{Store: c.store, Node: node})
+		f := newKey(t).Fingerprint()
+		r.Attached(registry.Presence{Fingerprint: attach.Hash(f), Since: 99})
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := r.Run(ctx); err != nil { // writes what waits
+			t.Fatal(err)
+		}
+		return f.ID()
+	}
+	ofDead := lost("dead")
+	states := map[identity.ID]registry.State{
+		here.key.ID(): registry.Attached, lost(node.NodeID()): registry.Gone, ofDead: registry.Gone, lost(other.NodeID()): registry.Gone,
+	}
+	state := func(id identity.ID) registry.State {
+		p, err := node.Registry().Presence(t.Context(), id)
+		if err != nil {
+			return registry.Unknown
+		}
+		return p.State
+	}
+	for id := range states {
+		c.until("the records are written", func() bool { return state(id) == registry.Attached })
+	}
+	// The first node answers for the dead one, each for itself alone.
+	first := c.nodes[0].fleet.fleet.Live()[0].ID
+	for _, s := range c.nodes {
+		if err := s.reconcileOnce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if dead := state(ofDead); s.NodeID() == first && dead != registry.Gone {
+			t.Errorf("the device of a dead node is %v", dead)
+		}
+	}
+	for id, want := range states {
+		if got := state(id); got != want {
+			t.Errorf("%v, want %v", got, want)
+		}
 	}
 }

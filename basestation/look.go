@@ -21,9 +21,10 @@ func (s *Server) Nodes() []fleet.Node {
 	return s.fleet.fleet.Live()
 }
 
-// Hurry ends the draining of a Run whose context has ended: relayed connections
-// are cut.
+// Hurry ends the draining of a Run whose context has ended: devices are waited for
+// no more, and relayed connections are cut.
 func (s *Server) Hurry() {
+	s.hurried()
 	if s.relay != nil {
 		s.relay.Close()
 	}

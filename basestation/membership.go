@@ -126,4 +126,21 @@ func (m *membership) find(ctx context.Context, id identity.ID) (nodes []string, 
 // elsewhere now are asked to move.
 func (m *membership) changed([]fleet.Node) {
 	m.s.post(func(time.Duration) { m.s.hub.rearrange(m.s.config.Spread) })
+	select {
+	case m.s.lookAgain <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// answersFor reports whether this node is the one to say what became of the devices
+// of another: of its own it is, and of those of a node that does not live the first
+// that does.
+func (m *membership) answersFor(node string) bool {
+	if node == m.s.self || m.fleet == nil {
+		return node == m.s.self
+	}
+	if _, lives := m.fleet.Find(node); lives {
+		return false
+	}
+	return m.fleet.Live()[0].ID == m.s.self
 }

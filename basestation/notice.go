@@ -71,5 +71,6 @@ func (s *Server) tellRestart() {
 	if len(known) > 0 {
 		s.log.Info("telling the devices of the run before to come back", "devices", len(known), "within", spreadFor(len(known)))
 	}
+	s.toldPeers = len(known)
 	s.post(func(time.Duration) { s.hub.recall = recall{known: known, done: s.peers.removeOld} })
 }

@@ -48,6 +48,7 @@ func (s *Server) Run(ctx context.Context) error {
 			inputs.Go(func() { acceptor.accept(l) })
 		}
 		s.tellRestart()
+		helpers.Go(func() { s.reconcile(work) })
 		close(s.ready)
 		select {
 		case <-ctx.Done():

@@ -71,6 +71,7 @@ type Server struct {
 	metrics    *metrics
 	gauges     gauges
 	peers      *peerFile
+	toldPeers  int // devices of the run before
 
 	net     *network
 	streams streams
@@ -81,6 +82,10 @@ type Server struct {
 	loopDone chan struct{}
 	ready    chan struct{}
 	once     sync.Once
+	hurry    context.Context // ends with Hurry
+	hurried  context.CancelFunc
+	// lookAgain has room for one: the fleet changed, see reconcile.
+	lookAgain chan struct{}
 }
 
 // maxCalls bounds the results of tasks that wait for the loop; a task that finds it
@@ -105,8 +110,9 @@ func New(c Config) (*Server, error) {
 	c.Limits = c.Limits.withDefaults()
 	s := &Server{
 		config: c, log: c.Log, began: time.Now(), cookies: new(attach.Cookies), metrics: newMetrics(),
-		calls: make(chan func(time.Duration), maxCalls), loopDone: make(chan struct{}), ready: make(chan struct{}),
+		calls: make(chan func(time.Duration), maxCalls), loopDone: make(chan struct{}), ready: make(chan struct{}), lookAgain: make(chan struct{}, 1),
 	}
+	s.hurry, s.hurried = context.WithCancel(context.Background())
 	var err error
 	if s.keys, err = OpenKeyring(c.Data); err != nil {
 		return nil, err
@@ -241,6 +247,7 @@ func (s *Server) Devices(ctx context.Context) (n int, err error) {
 func (s *Server) Close() {
 	s.once.Do(func() {
 		s.net.close()
+		s.hurried()
 		s.peers.close()
 		if s.relay != nil {
 			s.relay.Close()
