@@ -49,7 +49,6 @@ type habits struct {
 	mute   bool                       // no answer to a question
 	noes   int                        // says no so often, at once
 	away   uint64                     // says offline since, in seconds
-	noUDP  bool                       // hears and says nothing over UDP to clients after the answer
 	twist  func(*attach.Introduced)   // changes the answer
 	twist2 func(c *attach.Candidates) // changes what the device offers later
 	meet   func(net.Conn)             // serves the legs of clients

@@ -3,12 +3,17 @@
 //
 //	home, err := client.Open(dir)            // identity and address book
 //	conn, err := home.Dial(ctx, "Front door", client.DialOptions{})
-//	stream, err := conn.Connect(ctx, "rtsp") // a net.Conn to the camera
+//	stream, err := conn.Connect(ctx, "rtsp", "rtsp") // a net.Conn to the camera
 //
 // A Home is a directory with the client's own key and the devices it knows. Find
 // looks for devices on the local network, Pair becomes a user of one, Dial opens
-// a session, and a Line keeps one up while its device comes and goes. Forward
-// gives a service a local port that web pages and other users cannot misuse.
+// a session, and a Line keeps one up while its device comes and goes, and moves it to
+// the path that delivers most. Forward gives a service a local port that web pages
+// and other users cannot misuse.
+//
+// A device that is not on this network is met through its basestation, of which it
+// has told: see Home.Dial. The basestation can refuse; what it says is believed only
+// as far as the device has signed it, and the session proves the rest.
 //
 // What the device says is checked against the key that is pinned in the address
 // book, before anything is sent to it. Where nothing was known beforehand, which

@@ -4,6 +4,8 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -47,6 +49,9 @@ func TestDoctorFromElsewhere(t *testing.T) {
 		{testnet.UDPBlocked, []string{`ok +basestation: \S+, asked over tcp`, `warn +NAT: UDP is blocked here`, `warn +punched UDP: .*blocked on this side`}},
 	} {
 		internet.Home(t, c.kind).Move(t, laptop.Namespace, 10)
+		if c.kind == testnet.Symmetric {
+			c.want = append(c.want, readmeTree(t)...)
+		}
 		laptop.doctorSays(t, "behind "+string(c.kind), c.want...)
 	}
 	// Whoever is paired learns that the board is off, and since when.
@@ -61,6 +66,33 @@ func TestDoctorFromElsewhere(t *testing.T) {
 		t.Error(said)
 	}
 	laptop.doctorSays(t, "off", `FAIL +introduction: offline since`)
+}
+
+// readmeTree is what README.md shows of the doctor, line by line, with anything in the
+// place of words that have digits: addresses, times and the device's id.
+func readmeTree(t *testing.T) (lines []string) {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "```\nok   Front door")
+	tree, _, found := strings.Cut("ok   Front door"+rest, "\n```")
+	if !found {
+		t.Fatal("README.md shows no doctor's tree")
+	}
+	words := regexp.MustCompile(`\S*\d\S*`)
+	for _, line := range strings.Split(tree, "\n") {
+		parts := words.Split(line, -1)
+		for i := range parts {
+			parts[i] = regexp.QuoteMeta(parts[i])
+		}
+		if strings.Contains(line, " TCP: ") && !strings.Contains(line, "punched") {
+			parts[len(parts)-1] = "" // routers differ in how they refuse
+		}
+		lines = append(lines, "(?m)^"+strings.Join(parts, ".*")+"$")
+	}
+	return lines
 }
 
 // doctorSays wants lines in what the doctor says. Its exit code tells that services of the
