@@ -37,6 +37,9 @@ func measure(ctx context.Context, s *settings) error {
 	if err := f.grow(ctx, 1, 1, 0); err != nil {
 		return err
 	}
+	ctx, stop := context.WithCancel(ctx)
+	f.done.Go(func() { f.tend(ctx) })
+	defer stop()
 	empty, _ := st.memory()
 	fmt.Printf("%-42s %10.1f MiB\n", "resident without devices", mib(empty))
 	begin := time.Now()
@@ -79,6 +82,10 @@ func (f *fleet) rest(ctx context.Context) {
 
 // hold keeps all alive for a while.
 func (f *fleet) hold(ctx context.Context, d time.Duration) error {
+	select { // a round later all that was sent is answered
+	case <-ctx.Done():
+	case <-time.After(2 * tendEvery):
+	}
 	begin, cpu, pongs, late := time.Now(), f.station.cpu(), f.pongs.Load(), f.late.Load()
 	most, least := 0, int(f.attached.Load())
 	for time.Since(begin) < d {
@@ -87,15 +94,8 @@ func (f *fleet) hold(ctx context.Context, d time.Duration) error {
 			return ctx.Err()
 		case <-time.After(5 * time.Second):
 		}
-		alive := 0
-		for _, p := range f.ports {
-			alive += p.remind()
-		}
 		now, _ := f.station.memory()
-		most, least = max(most, now), min(least, alive)
-		if n := f.strange.Load(); n > 0 {
-			fmt.Fprintf(os.Stderr, "%d packets for nobody\n", n)
-		}
+		most, least = max(most, now), min(least, int(f.alive.Load()))
 	}
 	took := time.Since(begin)
 	used := f.station.cpu() - cpu
@@ -103,7 +103,7 @@ func (f *fleet) hold(ctx context.Context, d time.Duration) error {
 	fmt.Printf("%-42s %10.1f MiB at most; goal for a million at most %d: %s\n", fmt.Sprintf("%d kept alive for %v", total, took.Round(time.Second)), mib(most), goalResident>>10, reached(most <= goalResident))
 	fmt.Printf("%-42s %10d at least; %d keep-alives answered (%.0f a second), %d not in time\n", "of them heard in the last half minute", least, f.pongs.Load()-pongs, float64(f.pongs.Load()-pongs)/took.Seconds(), f.late.Load()-late)
 	fmt.Printf("%-42s %10.1f %% of one core\n", "CPU of the basestation meanwhile", 100*used.Seconds()/took.Seconds())
-	fmt.Printf("%-42s %10d\n", "attempts that had to be made again", f.failed.Load())
+	fmt.Printf("%-42s %10d and %d packets for devices that the basestation had forgotten\n", "attempts that had to be made again", f.failed.Load(), f.strange.Load())
 	return nil
 }
 

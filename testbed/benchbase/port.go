@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"sync"
@@ -33,6 +34,7 @@ type fleet struct {
 	failed   atomic.Int64 // attempts that had to be made again
 	pongs    atomic.Int64
 	late     atomic.Int64 // keep-alives that were not answered in time
+	alive    atomic.Int64 // see tend
 	strange  atomic.Int64 // packets that nobody can use: a node that forgot a device says so
 	done     sync.WaitGroup
 }
@@ -157,6 +159,28 @@ func (p *port) send(to netip.AddrPort, packet []byte) {
 func (p *port) flush() {
 	if p.out.Len() > 0 {
 		p.conn.Write(p.out)
+	}
+}
+
+// tendEvery is how often each device is looked at.
+const tendEvery = 5 * time.Second
+
+// tend looks at one port after the other until ctx ends: a lost packet is no reason
+// to fall silent. Alive is how many devices were heard lately, in the latest round.
+func (f *fleet) tend(ctx context.Context) {
+	pace := time.NewTicker(tendEvery / time.Duration(len(f.ports)))
+	defer pace.Stop()
+	for {
+		alive := 0
+		for _, p := range f.ports {
+			select {
+			case <-ctx.Done():
+				return
+			case <-pace.C:
+			}
+			alive += p.remind()
+		}
+		f.alive.Store(int64(alive))
 	}
 }
 
