@@ -120,7 +120,8 @@ func readQuestion(data []byte) (from string, body []byte, err error) {
 	if len(data) < 1 || len(data) < 1+int(data[0]) {
 		return "", nil, errors.New("question cut short")
 	}
-	from, body = string(data[1:1+data[0]]), data[1+int(data[0]):]
+	end := 1 + int(data[0])
+	from, body = string(data[1:end]), data[end:]
 	if len(body) > MaxBodyBytes {
 		return "", nil, fmt.Errorf("question of %d bytes", len(body))
 	}
