@@ -61,7 +61,7 @@ const (
 	// hairpinTime is far above the round trip within a house.
 	hairpinTime = 700 * time.Millisecond
 	// elsewhereTries is how often another node is looked for.
-	elsewhereTries = 3
+	elsewhereTries = 2
 	elsewhereTime  = 2 * time.Second
 
 	ways = 3 // that there are

@@ -14,8 +14,9 @@ const (
 	improveFirst = 10 * time.Second
 	improveMost  = 10 * time.Minute
 
-	// lossyAfter is when a direct QUIC path is looked at more closely: a clean one
-	// brings the probe within slowStarts round trips and slowGrace.
+	// A direct QUIC path is compared with the relay when it takes twice as long for
+	// probeSize as slowStarts round trips and slowGrace: from there on it is either
+	// narrow, and the relay is no better, or it loses packets.
 	slowStarts = 8
 	slowGrace  = 200 * time.Millisecond
 
@@ -99,7 +100,7 @@ func (c *Conn) lossy(ctx context.Context) bool {
 		return false
 	}
 	expected := slowStarts*d.roundTrip + slowGrace
-	return d.cost() > 4*expected
+	return d.cost() > 2*expected
 }
 
 func (l *Line) tryOther(ctx context.Context, conn *Conn, o DialOptions) bool {

@@ -24,6 +24,10 @@ const (
 	// would only be late.
 	retryDial = 500 * time.Millisecond
 
+	// retryFar is the least that the second try and later ones have where there is a
+	// basestation: it says no after a second, and is asked again.
+	retryFar = 4 * time.Second
+
 	// lineWait is how long a tunnel that is wanted while the session is down
 	// waits for it. A player gives up at about that time too.
 	lineWait = 15 * time.Second
@@ -97,6 +101,7 @@ func (l *Line) Run(ctx context.Context) error {
 			conn.Close()
 			return nil
 		case next := <-l.improved:
+			l.options.log().Info("new streams take a better path", "device", l.device.String(), "via", next.Via(), "path", next.Path())
 			l.replace(next)
 			l.closing.Go(func() { l.retire(ctx, conn) })
 			continue
@@ -153,7 +158,11 @@ func (l *Line) Close() {
 
 func (l *Line) comeBack(ctx context.Context) error {
 	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
-		conn, err := l.try(ctx, retryDial+2*pause)
+		patience := retryDial + 2*pause
+		if pause > retryFirst && !l.whom().Basestation.IsZero() {
+			patience = max(patience, retryFar)
+		}
+		conn, err := l.try(ctx, patience)
 		if err == nil {
 			l.found(conn)
 			return nil

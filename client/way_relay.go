@@ -23,6 +23,10 @@ const (
 	ticketTime = 3 * time.Second
 )
 
+// ErrNotRelayed means that nobody took the other end of a leg in time: the device was
+// not told, or cannot reach the basestation over TCP.
+var ErrNotRelayed = errors.New("the device did not come to the relay")
+
 // relay opens a leg when its time has come, and makes a session over it.
 func (w *way) relay(ctx context.Context, at time.Time) error {
 	timer := time.NewTimer(time.Until(at))
@@ -61,7 +65,10 @@ func (w *way) relay(ctx context.Context, at time.Time) error {
 		return reach.RelayLeg(ctx, []netip.AddrPort{address}, ticket)
 	}
 	s, err := session.DialConn(ctx, open, session.ViaRelay, config)
-	if err != nil {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w at %s", ErrNotRelayed, address)
+	case err != nil:
 		return err
 	}
 	w.relayed.Store(true)
