@@ -62,8 +62,8 @@ func (s *station) judge(ctx context.Context, in *attach.Introduction) (*introduc
 // punch opens a way for UDP. Whoever answers has proven his address, and QUIC
 // asks him for no other proof.
 func (s *station) punch(i *introduction) {
-	for at := range s.puncher.Punch(i.ctx, i.hash, s.targets(i)) {
-		s.socket.Proven(at)
+	for range s.puncher.Punch(i.ctx, i.hash, s.targets(i)) {
+		// What is to be done about it was done by OnProven.
 	}
 }
 

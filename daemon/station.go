@@ -83,6 +83,7 @@ func (d *Daemon) openStation(socket *session.Socket) error {
 	s.floor.Store(kept.Time)
 	s.open = newIntroductions(d.store.Known, time.Now)
 	s.puncher = reach.NewPuncher(socket, s.log)
+	s.puncher.OnProven(socket.Proven)
 	s.alarms = newAlarms(s)
 	s.link, err = reach.NewLink(reach.LinkConfig{
 		Key: d.key, Roots: roots, Addresses: goodFirst(s.config.Addresses, kept.Good), Factory: factory,

@@ -49,9 +49,10 @@ var askedAfter = [maxAsked]time.Duration{0, 300 * time.Millisecond, time.Second}
 // number of introductions on one socket. Its methods may be called by several
 // goroutines.
 type Puncher struct {
-	out  Packets
-	log  *slog.Logger
-	pace pace
+	out    Packets
+	log    *slog.Logger
+	proven func(netip.AddrPort) // never nil
+	pace   pace
 
 	mu  sync.Mutex
 	now map[attach.PunchToken]*punching // guarded by mu
@@ -62,8 +63,14 @@ func NewPuncher(out Packets, log *slog.Logger) *Puncher {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Puncher{out: out, log: log, now: map[attach.PunchToken]*punching{}}
+	return &Puncher{out: out, log: log, proven: func(netip.AddrPort) {}, now: map[attach.PunchToken]*punching{}}
 }
+
+// OnProven has f called for each address that answered, within Deliver and so
+// before the reader of the socket goes on to the next packet: that may be the
+// first of a session already. F must not block nor call the Puncher. It is set
+// before the first Deliver.
+func (p *Puncher) OnProven(f func(netip.AddrPort)) { p.proven = f }
 
 // A punching is one introduction's. Guarded by Puncher.mu.
 type punching struct {
@@ -259,6 +266,7 @@ func (p *Puncher) receiveLocked(run *punching, a *address, in attach.Punch) {
 			return
 		}
 		a.proven = true
+		p.proven(a.at)
 		run.proven <- a.at
 		p.log.Debug("a way is open", "address", a.at)
 	}

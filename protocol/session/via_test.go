@@ -366,6 +366,33 @@ func TestNoRetryForWhoIsProven(t *testing.T) {
 	}
 }
 
+// A proof in the packet before counts, though another goroutine reads it: else every
+// third punched session would begin with a Retry.
+func TestProofRightBeforeTheHandshake(t *testing.T) {
+	const trials = 20
+	d := startDevice(t, Limits{}, nil)
+	d.packets.set(func(from netip.AddrPort, _ []byte) { d.socket.Proven(from) })
+	d.Expect(netip.MustParseAddrPort("127.0.0.1:0"))
+	w := newUDPWire(t, d.quic)
+	to := netip.MustParseAddrPort(w.address())
+	for range trials {
+		s := newSocket(t)
+		if err := s.WriteTo([]byte{0x09}, to); err != nil {
+			t.Fatal(err)
+		}
+		c, err := DialSocket(context.Background(), s, to, DialConfig{Key: newKey(t), Pin: identity.TrustAsFound})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+	}
+	// A hello of two datagrams may get one for each. On a machine that is busy
+	// enough a proof may be late nonetheless.
+	if n, _ := w.retries(0); n > trials/2 {
+		t.Errorf("%d Retry packets in %d sessions", n, trials)
+	}
+}
+
 // Packets of both protocols share the port, from the first one on.
 func TestSocketCarriesOtherPackets(t *testing.T) {
 	d := startDevice(t, Limits{}, nil)
