@@ -34,8 +34,9 @@ func serveOne(l net.Listener, handle func(net.Conn)) {
 	}()
 }
 
-// accepting brings what l accepts, until it is closed.
-func accepting(l net.Listener) <-chan net.Conn {
+// accepting brings what l accepts, until it is closed; after the end of ctx that is
+// closed at once.
+func accepting(ctx context.Context, l net.Listener) <-chan net.Conn {
 	c := make(chan net.Conn)
 	go func() {
 		defer close(c)
@@ -44,7 +45,11 @@ func accepting(l net.Listener) <-chan net.Conn {
 			if err != nil {
 				return
 			}
-			c <- conn
+			select {
+			case c <- conn:
+			case <-ctx.Done():
+				conn.Close()
+			}
 		}
 	}()
 	return c
@@ -132,7 +137,7 @@ func TestMeetTCP(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		results := make(chan net.Conn, 2)
 		meet := func(l net.Listener, own, other netip.AddrPort) {
-			results <- <-MeetTCP(ctx, int(own.Port()), []netip.AddrPort{other}, accepting(l))
+			results <- <-MeetTCP(ctx, int(own.Port()), []netip.AddrPort{other}, accepting(ctx, l))
 		}
 		go meet(a, atA, atB)
 		go meet(b, atB, atA)
@@ -165,7 +170,7 @@ func TestMeetTCPIsBounded(t *testing.T) {
 	if took := time.Since(began); took < (meetTries-1)*meetPause {
 		t.Errorf("gave up after %v", took)
 	}
-	if _, ok := <-MeetTCP(t.Context(), int(own.Port()), peers[2:], accepting(l)); ok {
+	if _, ok := <-MeetTCP(t.Context(), int(own.Port()), peers[2:], accepting(t.Context(), l)); ok {
 		t.Error("met nobody's address")
 	}
 	l.Close()
@@ -267,7 +272,7 @@ func TestObserver(t *testing.T) {
 	defer base.Close()
 	l, own := listen(t)
 	defer l.Close()
-	conns := accepting(base)
+	conns := accepting(t.Context(), base)
 	answer := func() net.Conn {
 		conn := <-conns
 		_, _ = io.ReadFull(conn, make([]byte, 2))
