@@ -289,9 +289,9 @@ func (m *meeting) usable(theirs netip.AddrPort, candidates []netip.AddrPort) (li
 	if !plausible(theirs, node) {
 		theirs = netip.AddrPort{}
 	}
-	prefixes := reach.Prefixes()
+	ours := prefixes()
 	for _, c := range candidates {
-		if reach.Usable(c, mine, theirs, prefixes) {
+		if reach.Usable(c, mine, theirs, ours) {
 			list = append(list, c)
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/keyholed/keyhole/protocol/attach"
-	"github.com/keyholed/keyhole/protocol/reach"
 	"github.com/keyholed/keyhole/protocol/session"
 )
 
@@ -242,7 +241,7 @@ func (r *racing) introduce(h *Home, c call, o DialOptions) {
 // deserves a head start: it is in a network that this machine is connected to, or
 // reachable from everywhere. Private ones of other networks are tried all the same.
 func nearby(addresses []string) bool {
-	var prefixes []netip.Prefix
+	var ours []netip.Prefix
 	anywhere := 0 // link-local ones: every network has them, and others beside them
 	for _, text := range addresses {
 		at, err := netip.ParseAddrPort(text)
@@ -257,10 +256,10 @@ func nearby(addresses []string) bool {
 		case a.IsLoopback() || !a.IsPrivate():
 			return true
 		}
-		if prefixes == nil {
-			prefixes = reach.Prefixes()
+		if ours == nil {
+			ours = prefixes()
 		}
-		if slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) }) {
+		if slices.ContainsFunc(ours, func(p netip.Prefix) bool { return p.Contains(a) }) {
 			return true
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/keyholed/keyhole/internal/durable"
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
-	"github.com/keyholed/keyhole/protocol/reach"
 )
 
 // recallFile is a cache: whatever is wrong with it costs a round trip.
@@ -51,7 +50,7 @@ func (r recalled) here(network string) recalled {
 // work.
 func network() string {
 	var names []string
-	for _, p := range reach.Prefixes() {
+	for _, p := range prefixes() {
 		if a := p.Addr(); !a.IsLoopback() && !a.IsLinkLocalUnicast() {
 			names = append(names, p.String())
 		}
