@@ -259,20 +259,22 @@ func (r *punching) wake() {
 }
 
 // receiveLocked answers questions, and the one answer that proves an address:
-// that gives the other side its proof. Answers to answers end there.
+// that gives the other side its proof, and leaves before anybody here can dial.
+// Answers to answers end there.
 func (p *Puncher) receiveLocked(run *punching, a *address, in attach.Punch) {
-	if in.Echo == a.nonce {
-		if a.proven {
-			return
-		}
-		a.proven = true
-		p.proven(a.at)
-		run.proven <- a.at
-		p.log.Debug("a way is open", "address", a.at)
+	proof := in.Echo == a.nonce
+	if proof && a.proven {
+		return
 	}
 	if a.answered < maxAnswered {
 		a.answered++
 		p.sendLocked(run, a, in.Nonce)
+	}
+	if proof {
+		a.proven = true
+		p.proven(a.at)
+		run.proven <- a.at
+		p.log.Debug("a way is open", "address", a.at)
 	}
 }
 
