@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -17,8 +18,9 @@ import (
 
 const (
 	defaultPage = 1000
-	// maxPage bounds the memory of an answer: some 5 MB.
-	maxPage = 10_000
+	// maxPage bounds the memory of an answer, some 100 MB with its records. A page
+	// is a look at every record, so a million devices should not take many.
+	maxPage = 100_000
 
 	maxNoteBytes   = 256
 	maxVendorBytes = 64
@@ -52,19 +54,17 @@ func (s *Server) listDevices(w http.ResponseWriter, r *http.Request) error {
 	if err := s.gather(r.Context(), &p, state); err != nil {
 		return err
 	}
-	answer := Devices{Devices: make([]Device, 0, len(p.found))}
-	for _, d := range p.whole() {
-		full, err := s.device(r.Context(), d)
-		if errors.Is(err, store.ErrNotFound) {
-			continue // removed meanwhile
-		}
-		if err != nil {
+	ids := p.whole()
+	answer := Devices{Devices: make([]Device, 0, len(ids))}
+	for _, id := range ids {
+		d := deviceOf(id, *p.found[id])
+		if err := s.addBlock(r.Context(), &d); err != nil {
 			return err
 		}
-		answer.Devices = append(answer.Devices, full)
+		answer.Devices = append(answer.Devices, d)
 	}
 	if p.more {
-		answer.Next = string(p.found[len(p.found)-1])
+		answer.Next = string(ids[len(ids)-1])
 	}
 	api.WriteJSON(w, answer)
 	return nil
@@ -77,54 +77,77 @@ func (s *Server) gather(ctx context.Context, p *page, state string) error {
 		if state == stateRegistered {
 			attended[id] = true
 		} else if state == "" || state == presence.State.String() {
-			p.add(id)
+			if e := p.add(id); e != nil {
+				e.presence = &presence
+			}
 		}
 		return nil
 	})
-	if err != nil || state == stateAttached || state == stateGone {
+	if err != nil {
 		return err
 	}
 	return s.Records.Devices(ctx, func(d registry.Device) error {
-		if !attended[d.ID] {
-			p.add(d.ID)
+		e := p.found[d.ID]
+		if e == nil && (state == "" || state == stateRegistered && !attended[d.ID]) {
+			e = p.add(d.ID)
+		}
+		if e != nil {
+			e.registered = &d
 		}
 		return nil
 	})
 }
 
 // page gathers the first ids behind one, in their order, out of any number in
-// none, in memory for one page.
+// none, in memory for two pages.
 type page struct {
 	after identity.ID
 	most  int
-	found []identity.ID // up to twice most, unsorted and with twins, between two sorts
-	last  identity.ID   // nothing behind it is wanted any more; "": no such bound yet
+	found map[identity.ID]*entry
+	last  identity.ID // nothing behind it is wanted any more; "": no such bound yet
 	more  bool
 }
 
-func (p *page) add(id identity.ID) {
+// entry is what the lists say of one device.
+type entry struct {
+	presence   *registry.Presence
+	registered *registry.Device
+}
+
+// add returns the entry of an id that may be on the page, or nil.
+func (p *page) add(id identity.ID) *entry {
 	if id <= p.after || p.last != "" && id > p.last {
 		p.more = p.more || id > p.after
-		return
+		return nil
 	}
-	if p.found = append(p.found, id); len(p.found) >= 2*p.most+2 {
-		p.sort()
+	e := p.found[id]
+	if e == nil {
+		if len(p.found) > 2*p.most {
+			p.whole()
+			if id > p.last {
+				return nil
+			}
+		}
+		if p.found == nil {
+			p.found = map[identity.ID]*entry{}
+		}
+		e = new(entry)
+		p.found[id] = e
 	}
+	return e
 }
 
-func (p *page) sort() {
-	slices.Sort(p.found)
-	p.found = slices.Compact(p.found)
-	if len(p.found) > p.most {
-		p.found, p.more = p.found[:p.most], true
-		p.last = p.found[p.most-1]
-	}
-}
-
-// whole returns the page when everything was added.
+// whole forgets what is behind the page and returns the ids on it, in order.
 func (p *page) whole() []identity.ID {
-	p.sort()
-	return p.found
+	ids := slices.Sorted(maps.Keys(p.found))
+	if len(ids) <= p.most {
+		return ids
+	}
+	for _, id := range ids[p.most:] {
+		delete(p.found, id)
+	}
+	p.more, p.last = true, ids[p.most-1]
+	return ids[:p.most]
 }
 
 func (s *Server) showDevice(w http.ResponseWriter, r *http.Request) error {
@@ -151,34 +174,52 @@ func idOf(r *http.Request) (identity.ID, error) {
 // device puts together what the records say. It returns store.ErrNotFound when
 // none does.
 func (s *Server) device(ctx context.Context, id identity.ID) (Device, error) {
-	registered, errRegistered := s.Records.Device(ctx, id)
-	presence, errPresence := s.Records.Presence(ctx, id)
-	block, errBlock := s.Records.BlockOf(ctx, id)
-	missing := 0
-	for _, err := range []error{errRegistered, errPresence, errBlock} {
-		if errors.Is(err, store.ErrNotFound) {
-			missing++
-		} else if err != nil {
-			return Device{}, err
-		}
+	var e entry
+	registered, err := s.Records.Device(ctx, id)
+	if err == nil {
+		e.registered = &registered
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return Device{}, err
 	}
-	if missing == 3 {
+	presence, err := s.Records.Presence(ctx, id)
+	if err == nil {
+		e.presence = &presence
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return Device{}, err
+	}
+	d := deviceOf(id, e)
+	if err := s.addBlock(ctx, &d); err != nil {
+		return Device{}, err
+	}
+	if e == (entry{}) && d.Blocked == nil {
 		return Device{}, store.ErrNotFound
 	}
+	return d, nil
+}
+
+// addBlock says why a device is blocked, if it is.
+func (s *Server) addBlock(ctx context.Context, d *Device) error {
+	block, err := s.Records.BlockOf(ctx, d.ID)
+	if err == nil {
+		d.Blocked = &Block{Reason: block.Reason, Since: *unix(block.Since)}
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+func deviceOf(id identity.ID, e entry) Device {
 	d := Device{ID: id, State: stateRegistered}
-	if errRegistered == nil {
-		d.Serial, d.Vendor, d.Note, d.Added = registered.Serial, registered.Vendor, registered.Note, unix(registered.Added)
-		if !registered.Fingerprint.IsZero() {
-			d.Fingerprint = registered.Fingerprint.String()
+	if r := e.registered; r != nil {
+		d.Serial, d.Vendor, d.Note, d.Added = r.Serial, r.Vendor, r.Note, unix(r.Added)
+		if !r.Fingerprint.IsZero() {
+			d.Fingerprint = r.Fingerprint.String()
 		}
 	}
-	if errPresence == nil {
-		d.attended(presence)
+	if e.presence != nil {
+		d.attended(*e.presence)
 	}
-	if errBlock == nil {
-		d.Blocked = &Block{Reason: block.Reason, Since: *unix(block.Since)}
-	}
-	return d, nil
+	return d
 }
 
 func (d *Device) attended(p registry.Presence) {

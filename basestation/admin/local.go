@@ -28,7 +28,7 @@ const (
 	// that is already there.
 	probeTimeout   = 2 * time.Second
 	localTimeout   = 90 * time.Second
-	maxLocalAnswer = 64 << 20 // a page of 10,000 devices is 5 MB
+	maxLocalAnswer = 128 << 20 // a page of 100,000 devices is 50 MB
 )
 
 // ErrInUse means that another basestation serves this data directory.

@@ -27,7 +27,7 @@ var routes = []route{
 		Action: ScopeRead, Words: []api.Parameter{{Name: "device", Summary: "only of the device with this id"}}, Answer: Event{}, Stream: "text/event-stream", Refuses: []api.Code{api.CodeMalformed, api.CodeUnavailable}}},
 
 	{answer: (*Server).listDevices, Operation: api.Operation{Method: "GET", Path: "/v1/devices", Summary: "Devices in the order of their ids, a page at a time.", Action: ScopeRead, Answer: Devices{},
-		Query:   []api.Parameter{{Name: "limit", Summary: "devices in a page, 1 to 10,000; 1,000 if absent"}},
+		Query:   []api.Parameter{{Name: "limit", Summary: "devices in a page, 1 to 100,000; 1,000 if absent"}},
 		Words:   []api.Parameter{{Name: "after", Summary: "the id behind which the page begins: next of the page before"}, {Name: "state", Summary: "only those attached, gone or registered"}},
 		Refuses: []api.Code{api.CodeMalformed}}},
 	{answer: (*Server).addDevice, Operation: api.Operation{Method: "POST", Path: "/v1/devices", Summary: "Register a device: listed enrolment welcomes it then.", Action: ScopeWrite, Request: DeviceAdd{}, Answer: Device{}}},

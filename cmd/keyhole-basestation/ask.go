@@ -66,9 +66,8 @@ func status(c *call) error {
 	return out.Flush()
 }
 
-// pageSize of `devices`: the largest that the API gives, since each page is a look
-// at every record.
-const pageSize = 10_000
+// pageSize of `devices` is large, since each page is a look at every record.
+const pageSize = 50_000
 
 func devices(c *call) error {
 	c.flags.BoolVar(&c.json, "json", false, "")

@@ -13,6 +13,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -121,11 +122,11 @@ func report(err error, stderr io.Writer) int {
 	fmt.Fprintf(stderr, "keyhole-basestation: %v\n", err)
 	var gone *admin.NotRunningError
 	switch {
-	case errors.As(err, &gone):
+	case errors.As(err, &gone) && !errors.Is(err, fs.ErrPermission):
 		return exitUnreachable
 	case api.IsCode(err, api.CodeNotFound):
 		return exitNotFound
-	case api.IsCode(err, api.CodeForbidden):
+	case errors.As(err, &gone), api.IsCode(err, api.CodeForbidden):
 		return exitRefused
 	}
 	return exitFailed

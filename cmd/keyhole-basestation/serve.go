@@ -63,6 +63,10 @@ func runNode(cfg *config.Config, log *slog.Logger) error {
 	notify := &systemd.Notifier{Log: log}
 	notify.Status("opening the store")
 	n, err := openNode(ctx, cfg, log)
+	if err != nil && ctx.Err() != nil {
+		log.Info("stopped before it served", "waited_for", err)
+		return nil
+	}
 	if err != nil {
 		return explain(err, cfg)
 	}
