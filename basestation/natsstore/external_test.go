@@ -107,9 +107,23 @@ func TestOutage(t *testing.T) {
 		}
 		cancel()
 		server.Restart()
+		for _, s := range w.nodes { // nobody need write for a node to be well again
+			w.await(t.Context(), "the store is well again", func() bool { return s.Check(t.Context()) == nil })
+		}
 		w.run(10)
 	}
 	w.finish()
+
+	// A close without a server is bounded, and tells what is lost.
+	server.Kill()
+	if err := w.nodes[0].PutSoon("lost", nil); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	err := w.nodes[0].Close()
+	if took := time.Since(began); err == nil || took > 2*store.CloseTimeout {
+		t.Errorf("close without a server: %v after %v", err, took)
+	}
 }
 
 // TestServerHangs: a server that says nothing and closes nothing is worse than a

@@ -23,6 +23,9 @@ func (l layout) message(s string) string     { return l.name + ".msg." + s }
 
 func (l layout) below(prefix string) string { return "$KV." + l.name + "." + token(prefix) + ">" }
 
+// probe is where Check writes: keys have no upper case.
+func (l layout) probe() string { return "$KV." + l.name + ".CHECK" }
+
 // A "/" of a key separates tokens, so that a prefix is a wildcard; a "." is then
 // written "=", which keys do not have and `nats kv` allows.
 func token(key string) string {

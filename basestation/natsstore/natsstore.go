@@ -194,6 +194,15 @@ func (s *Store) Check(ctx context.Context) error {
 	if _, err := s.records.Info(ctx); err != nil {
 		return s.wrong("check", err)
 	}
+	if s.health.last() == nil {
+		return nil
+	}
+	// Something has failed since the last write that worked: try one, under a
+	// subject that is no key.
+	_, err := s.acknowledged(ctx, func() *nats.Msg { return &nats.Msg{Subject: s.names.probe()} }, jetstream.WithRetryAttempts(0))
+	if err != nil {
+		return s.wrong("check", err)
+	}
 	return s.health.last()
 }
 

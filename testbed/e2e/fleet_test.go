@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -439,4 +440,21 @@ func TestFleet(t *testing.T) {
 	if share < count/4 || share > count*5/12 {
 		t.Errorf("its share is a third")
 	}
+
+	t.Log("a node is told to stop:")
+	stopped := time.Now()
+	were = w.devicesAt(w.nodes[0])
+	if err := w.nodes[0].process.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	failed, asked = 0, 0
+	for w.nodes[0].process.running() && time.Since(stopped) < 2*patience {
+		failed += w.across(asks)
+		asked += asks
+	}
+	if code := w.nodes[0].process.wait(t); code != 0 {
+		t.Errorf("it ended with %d", code)
+	}
+	t.Logf("it ended after %v; %d of %d introductions at other nodes failed meanwhile", time.Since(stopped).Round(time.Millisecond), failed, asked)
+	w.back(stopped, were)
 }
