@@ -66,10 +66,18 @@ func (s *Server) loop(ctx context.Context, full <-chan *arrived) {
 	no := time.NewTimer(time.Hour)
 	defer no.Stop()
 	var armed time.Duration
+	always := make(chan struct{})
+	close(always)
 	for {
+		var hellos <-chan struct{} // ready while some wait
+		if s.backlog.count > 0 {
+			hellos = always
+		}
 		select {
 		case b := <-full:
 			s.receive(b)
+		case <-hellos:
+			s.greet()
 		case p := <-s.streams.inbox:
 			s.streams.receive(p)
 		case f := <-s.calls:
@@ -100,9 +108,26 @@ func (s *Server) receive(b *arrived) {
 		if attach.IsStream(from) {
 			continue // nobody has such an address: it stands for streams here
 		}
-		s.hub.node.Receive(now, from, b.Packet(i))
+		if packet := b.Packet(i); !s.backlog.push(now, from, packet) {
+			s.hub.node.Receive(now, from, packet)
+		}
 	}
 	b.from.empty <- b.Batch
+}
+
+// greetings is how many HELLOs are answered in one turn: a millisecond's work.
+const greetings = 4
+
+// greet answers the newest HELLOs.
+func (s *Server) greet() {
+	now := s.now()
+	for range greetings {
+		w := s.backlog.pop(now)
+		if w == nil {
+			return
+		}
+		s.hub.node.Receive(now, w.from, w.packet[:])
+	}
 }
 
 // sendPacket hands out a packet of the node: it goes with the others of this turn

@@ -86,6 +86,7 @@ type Server struct {
 	hurried  context.CancelFunc
 	// lookAgain has room for one: the fleet changed, see reconcile.
 	lookAgain chan struct{}
+	backlog   backlog // the loop's
 }
 
 // maxCalls bounds the results of tasks that wait for the loop; a task that finds it
