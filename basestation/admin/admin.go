@@ -148,7 +148,7 @@ func (s *Server) Run(ctx context.Context) error {
 		if s.TLS == nil {
 			return errors.New("admin: a listener and no certificate")
 		}
-		serve(s.Listener, s.Handler(), &tls.Config{Certificates: []tls.Certificate{*s.TLS}, MinVersion: tls.VersionTLS12})
+		serve(s.Listener, s.Handler(), &tls.Config{Certificates: []tls.Certificate{*s.TLS}, MinVersion: tls.VersionTLS13})
 	}
 	if s.Socket != nil {
 		serve(s.Socket, s.LocalHandler(), nil)

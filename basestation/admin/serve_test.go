@@ -86,8 +86,8 @@ func TestCurlWithTheCertificate(t *testing.T) {
 	if err != nil || !strings.Contains(out, "401 Bearer") {
 		t.Errorf("without a token: %v: %s", err, out)
 	}
-	if out, err := run("--tls-max", "1.1", url+"/healthz"); err == nil {
-		t.Errorf("TLS 1.1 is spoken: %s", out)
+	if out, err := run("--tls-max", "1.2", url+"/healthz"); err == nil {
+		t.Errorf("TLS 1.2 is spoken: %s", out)
 	}
 	if info, err := os.Stat(filepath.Join(dir, keyFile)); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("key file: %v %v", info.Mode(), err)
