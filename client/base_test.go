@@ -34,6 +34,7 @@ type testBase struct {
 	legs    map[attach.Ticket]net.Conn // device tickets, with the client's leg
 	conns   []net.Conn
 	relayed int // legs of clients
+	refused int // further tickets
 	asked   int // introductions
 	habits  habits
 }
@@ -52,6 +53,7 @@ type habits struct {
 	twist  func(*attach.Introduced)   // changes the answer
 	twist2 func(c *attach.Candidates) // changes what the device offers later
 	meet   func(net.Conn)             // serves the legs of clients
+	stingy bool                       // grants no further ticket
 }
 
 func newTestBase(t testing.TB) *testBase {
@@ -242,6 +244,11 @@ func (b *testBase) message(_ time.Duration, from attach.Peer, k attach.Kind, bod
 		}
 		b.send(to, k, c)
 	case attach.KindTicket:
+		if b.habits.stingy {
+			b.refused++
+			b.send(from.Index, attach.KindTicketGranted, attach.TicketGranted{})
+			return
+		}
 		for request, ask := range b.asks {
 			if ask.client.Index == from.Index {
 				b.send(from.Index, attach.KindTicketGranted, attach.TicketGranted{Ticket: b.ticket(request)})

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
 	"github.com/keyholed/keyhole/protocol/session"
@@ -217,6 +218,31 @@ func TestRelayedTunnels(t *testing.T) {
 	}
 	for _, relayed := base.counts(); relayed < 1+relayWarm; _, relayed = base.counts() {
 		time.Sleep(time.Millisecond) // the pool is filled when the tunnels are quiet
+	}
+}
+
+// A relay that grants no further legs carries everything on the first one. That the
+// pool of connections fails is no reason to lose a session that stands.
+func TestRelayThatGrantsOneLeg(t *testing.T) {
+	base := newTestBase(t)
+	base.behave(habits{stingy: true})
+	f := newTestDevice(t, service(t, "store", "tcp", serveTCP(t, digest))).attachTo(base, closedWays{udp: true, tcp: true})
+	conn := f.dialFar(f.away(), DialOptions{Tunnels: true})
+	testnet.Eventually(t, "the pool asks for a leg", func() error {
+		base.mu.Lock()
+		defer base.mu.Unlock()
+		if base.refused == 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	stream, err := conn.Connect(t.Context(), "store", "tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = stream.Close()
+	if _, relayed := base.counts(); relayed != 1 || conn.Via() != session.ViaRelay {
+		t.Errorf("%d legs, by %s", relayed, conn.Via())
 	}
 }
 

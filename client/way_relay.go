@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/keyholed/keyhole/protocol/attach"
@@ -47,17 +47,11 @@ func (w *way) relay(ctx context.Context, at time.Time) error {
 	if config.WarmConns >= 0 {
 		config.WarmConns = relayWarm
 	}
-	first := true
-	var mu sync.Mutex
-	open := func(ctx context.Context) (net.Conn, error) {
-		mu.Lock()
+	var used atomic.Bool                                  // the ticket that came with the introduction
+	open := func(ctx context.Context) (net.Conn, error) { // by several goroutines
 		ticket := w.yes.Ticket
-		if !first {
-			ticket = attach.Ticket{}
-		}
-		first = false
-		mu.Unlock()
-		if ticket.IsZero() {
+		if used.Swap(true) {
+			var err error
 			if ticket, err = w.ticket(ctx); err != nil {
 				return nil, err
 			}

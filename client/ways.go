@@ -175,6 +175,7 @@ func (w *way) tcp(ctx context.Context) error {
 	var accepting sync.WaitGroup
 	accepting.Go(func() { acceptAll(ctx, l, accepted) })
 	defer accepting.Wait()
+	defer cancel() // for a connection that nobody takes any more
 	defer l.Close()
 	port := l.Addr().(*net.TCPAddr).Port
 	node, _ := w.relayAddress()
