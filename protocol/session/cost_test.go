@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -69,13 +68,6 @@ func idleHandler(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_, _ = s.Read(make([]byte, 1))
-}
-
-// cpuTime is what this process has taken so far.
-func cpuTime() time.Duration {
-	var u syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // cannot fail for ourselves
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // BenchmarkIdleSessions prints what 1,000 idle sessions cost the device: memory
