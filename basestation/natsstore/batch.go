@@ -20,17 +20,23 @@ const (
 	batchCommitHeader   = "Nats-Batch-Commit"
 )
 
-// writeBatch writes all pairs or none. One pair alone needs no batch.
+// writeBatch writes all pairs at once, or one by one where NATS takes no batches
+// of this size: a limit of its operator, or a bucket that somebody else has made.
 func (s *Store) writeBatch(ctx context.Context, pairs []pair) error {
-	return s.retry(ctx, func(ctx context.Context) error {
-		err := s.tryBatch(ctx, pairs)
-		if err != nil {
-			s.health.note(s.wrong("put soon", err))
-		} else {
-			s.health.note(nil)
+	err := s.retry(ctx, func(ctx context.Context) error { return s.tryBatch(ctx, pairs) })
+	if err != nil && len(pairs) > 1 && ctx.Err() == nil && !passing(err) {
+		s.log.Debug("nats does not take the batch, writing one by one", "records", len(pairs), "error", err)
+		for i := range pairs {
+			if err = s.retry(ctx, func(ctx context.Context) error { return s.tryBatch(ctx, pairs[i:i+1]) }); err != nil {
+				break
+			}
 		}
-		return err
-	})
+	}
+	if err != nil {
+		return s.wrong("put soon", err)
+	}
+	s.health.note(nil)
+	return nil
 }
 
 func (s *Store) tryBatch(ctx context.Context, pairs []pair) error {

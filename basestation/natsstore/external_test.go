@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
 	"github.com/keyholed/keyhole/basestation/natsstore"
@@ -58,6 +60,49 @@ func TestExternal(t *testing.T) {
 
 func TestExternalCluster(t *testing.T) {
 	conformance(t, testnats.Start(t, 3, nil).URL(), 0)
+}
+
+// TestForeignBucket: a bucket that somebody has made before, without batches, is
+// taken as it is.
+func TestForeignBucket(t *testing.T) {
+	t.Parallel()
+	url := testnats.Start(t, 1, nil).URL()
+	conn, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bucket, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "keyhole"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := external(t, natsstore.Config{URL: url})
+	defer s.Close()
+	for i := range 100 {
+		if err := s.PutSoon(fmt.Sprintf("k/%d", i), []byte("v")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	entry, err := bucket.Get(t.Context(), "k.99") // as `nats kv` does
+	if err != nil || string(entry.Value()) != "v" {
+		t.Errorf("read as a bucket: %v, %v", entry, err)
+	}
+	if _, err := bucket.Put(t.Context(), "k.100", []byte("theirs")); err != nil {
+		t.Fatal(err)
+	}
+	if value, _, err := s.Get(t.Context(), "k/100"); err != nil || string(value) != "theirs" {
+		t.Errorf("written as a bucket: %q, %v", value, err)
+	}
+	if err := s.Delete(t.Context(), "k/100", 0); err != nil {
+		t.Errorf("delete in a bucket without expiry: %v", err)
+	}
 }
 
 // TestNodeKilled has three basestation nodes write, watch and consume while one

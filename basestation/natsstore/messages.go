@@ -74,15 +74,19 @@ func (s *Store) Subscribe(pattern string, hear func(string, []byte, func([]byte)
 			done()
 		})
 	}
-	context.AfterFunc(s.ctx, stop)
+	detach := context.AfterFunc(s.ctx, stop)
 	_ = subscription.SetPendingLimits(store.PendingMessages, pendingBytes) // fails on a closed one alone
 	ctx, cancel := context.WithTimeout(s.ctx, attemptTimeout)
 	defer cancel()
 	if err := s.conn.FlushWithContext(ctx); err != nil {
+		detach()
 		stop()
 		return nil, s.unsent("subscribe "+pattern, err)
 	}
-	return stop, nil
+	return func() {
+		detach()
+		stop()
+	}, nil
 }
 
 // replier answers once; afterwards, and to a message that was published, it does

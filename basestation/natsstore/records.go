@@ -113,9 +113,11 @@ func (s *Store) Delete(ctx context.Context, key string, revision uint64) error {
 	}
 	s.deletions.Add(1)
 	_, err := s.publish(ctx, what, key, expect, func() *nats.Msg {
-		return &nats.Msg{Subject: s.names.record(key), Header: nats.Header{
-			operationHeader: {deletion}, jetstream.MsgTTLHeader: {tombstoneTTL.String()},
-		}}
+		header := nats.Header{operationHeader: {deletion}}
+		if s.records.CachedInfo().Config.AllowMsgTTL { // else the bucket is not of our making, and the trace stays
+			header.Set(jetstream.MsgTTLHeader, tombstoneTTL.String())
+		}
+		return &nats.Msg{Subject: s.names.record(key), Header: header}
 	})
 	return err
 }
