@@ -63,8 +63,10 @@ func (c cookieRecord) next(now time.Time) cookieRecord {
 	return cookieRecord{c.slot + 1, now, newSecret(), c.secret}
 }
 
-// readCookies returns the secrets, which it makes or replaces where that is due.
-func readCookies(ctx context.Context, s store.Store, key registry.SealKey) (cookieRecord, error) {
+// readCookies returns the secrets, which it makes or replaces where that is due. Secrets
+// sealed under another key are those of another fleet; a node that is alone has lost
+// its key, and makes new ones.
+func readCookies(ctx context.Context, s store.Store, key registry.SealKey, alone bool) (cookieRecord, error) {
 	for {
 		sealed, revision, err := s.Get(ctx, cookieKey)
 		missing := errors.Is(err, store.ErrNotFound)
@@ -77,10 +79,10 @@ func readCookies(ctx context.Context, s store.Store, key registry.SealKey) (cook
 			if err == nil {
 				c, err = parseCookieRecord(plain)
 			}
-			if err != nil {
+			if err != nil && !(alone && errors.Is(err, registry.ErrSealed)) {
 				return cookieRecord{}, fmt.Errorf("cookie secrets: %w", err)
 			}
-			if !c.due(time.Now()) {
+			if err == nil && !c.due(time.Now()) {
 				return c, nil
 			}
 		}
@@ -128,7 +130,7 @@ func (s *Server) keepCookies(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		c, err := readCookies(ctx, s.config.Store, s.keys.Seal())
+		c, err := readCookies(ctx, s.config.Store, s.keys.Seal(), !s.config.Fleet)
 		if err != nil {
 			if ctx.Err() == nil {
 				s.log.Warn("the cookie secrets were not read", "err", err)

@@ -79,7 +79,7 @@ const beginTime = 30 * time.Second
 func (s *Server) begin(ctx context.Context, failed <-chan error) error {
 	ctx, cancel := context.WithTimeout(ctx, beginTime)
 	defer cancel()
-	c, err := readCookies(ctx, s.config.Store, s.keys.Seal())
+	c, err := readCookies(ctx, s.config.Store, s.keys.Seal(), !s.config.Fleet)
 	if err != nil {
 		return err
 	}
