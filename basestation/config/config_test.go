@@ -43,16 +43,16 @@ func TestEmptyFileIsTheDefault(t *testing.T) {
 }
 
 // commented is a setting that the example shows with its default.
-var commented = regexp.MustCompile(`(?m)^#([a-z_]+ = )`)
+var commented = regexp.MustCompile(`(?m)^#([a-z_]+ = |\[\[)`)
 
 func TestExampleNamesEverySettingWithItsDefault(t *testing.T) {
-	plain := parse(t, string(Example()))
 	full := commented.ReplaceAllString(string(Example()), "$1")
-	if diff := cmp.Diff(plain, parse(t, full), cmpopts.EquateEmpty(), unexported); diff != "" {
+	want := parse(t, "[[webhook]]\nname = 'crm'\nurl = 'https://hooks.example.net/keyhole'\nevents = ['presence', 'alarm']")
+	if diff := cmp.Diff(want, parse(t, full), cmpopts.EquateEmpty(), unexported); diff != "" {
 		t.Error("a commented setting of the example is not the default:", diff)
 	}
-	bare := parse(t, "[[webhook]]\nname = 'crm'\nurl = 'https://hooks.example.net/keyhole'\nevents = ['presence', 'alarm']")
-	if diff := cmp.Diff(plain, bare, cmpopts.EquateEmpty(), unexported); diff != "" {
+	want.Webhooks = nil // nobody is told anything by a copy of the example
+	if diff := cmp.Diff(want, parse(t, string(Example())), cmpopts.EquateEmpty(), unexported); diff != "" {
 		t.Error("a setting of the example that is not commented is not the default:", diff)
 	}
 	var values map[string]any
