@@ -35,7 +35,7 @@ func (f *fleet) grow(ctx context.Context, count, window int, rate float64) error
 			select {
 			case <-ctx.Done():
 				return
-			case tickets <- f.ports[i%len(f.ports)]: // never twice within a window
+			case tickets <- f.ports[i%len(f.ports)]:
 			}
 		}
 	}()
@@ -78,6 +78,8 @@ func (p *port) attach(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.turn.Lock()
+	defer p.turn.Unlock()
 	p.mu.Lock()
 	p.link = link
 	p.tick()

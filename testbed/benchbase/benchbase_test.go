@@ -27,7 +27,7 @@ func TestFleet(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer st.stop()
-	f, err := newFleet(st, 4)
+	f, err := newFleet(st, 4, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestFleet(t *testing.T) {
 	for _, p := range f.ports {
 		p.mu.Lock()
 		for d := range p.devices {
-			ping, err := p.devices[d].Ping(nil, 0, within)
+			ping, err := p.devices[d].Ping(nil, 0, time.Minute)
 			if err != nil {
 				t.Fatal(err)
 			}

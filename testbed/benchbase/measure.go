@@ -26,7 +26,7 @@ func measure(ctx context.Context, s *settings) error {
 		return err
 	}
 	defer st.stop()
-	f, err := newFleet(st, s.ports)
+	f, err := newFleet(st, s.ports, s.interval)
 	if err != nil {
 		return err
 	}
@@ -100,8 +100,8 @@ func (f *fleet) hold(ctx context.Context, d time.Duration) error {
 	took := time.Since(begin)
 	used := f.station.cpu() - cpu
 	total := f.attached.Load()
-	fmt.Printf("%-42s %10.1f MiB at most; goal for a million at most %d: %s\n", fmt.Sprintf("%d kept alive for %v", total, took.Round(time.Second)), mib(most), goalResident>>10, reached(most <= goalResident))
-	fmt.Printf("%-42s %10d at least; %d keep-alives answered (%.0f a second), %d not in time\n", "of them heard in the last half minute", least, f.pongs.Load()-pongs, float64(f.pongs.Load()-pongs)/took.Seconds(), f.late.Load()-late)
+	fmt.Printf("%-42s %10.1f MiB at most; goal for a million at most %d: %s\n", fmt.Sprintf("%d kept alive for %v, every %v", total, took.Round(time.Second), f.interval), mib(most), goalResident>>10, reached(most <= goalResident))
+	fmt.Printf("%-42s %10d at least; %d keep-alives answered (%.0f a second), %d not in time\n", "of them heard within their interval", least, f.pongs.Load()-pongs, float64(f.pongs.Load()-pongs)/took.Seconds(), f.late.Load()-late)
 	fmt.Printf("%-42s %10.1f %% of one core\n", "CPU of the basestation meanwhile", 100*used.Seconds()/took.Seconds())
 	fmt.Printf("%-42s %10d and %d packets for devices that the basestation had forgotten\n", "attempts that had to be made again", f.failed.Load(), f.strange.Load())
 	return nil

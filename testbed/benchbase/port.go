@@ -13,22 +13,22 @@ import (
 )
 
 const (
-	// interval is what a device begins with; most stay there or go up.
-	interval = 25 * time.Second
-	// within is when it promises to be heard again, as attach.Link does.
-	within = interval + 5*time.Second
-	// lateAfter: a node looks at its devices every two seconds; what is later
-	// than this was lost or forgotten.
-	lateAfter = interval + 7*time.Second
+	// grace is what attach.Link adds to its interval when it promises to be heard
+	// again.
+	grace = 5 * time.Second
+	// lateAfter the interval an answer was lost: a node looks at its devices every
+	// two seconds.
+	lateAfter = 7 * time.Second
 
 	portBatch = 32 // packets in a system call
 )
 
 // A fleet is all simulated devices.
 type fleet struct {
-	station *station
-	ports   []*port
-	began   time.Time
+	station  *station
+	interval time.Duration // between keep-alives
+	ports    []*port
+	began    time.Time
 
 	attached atomic.Int64
 	failed   atomic.Int64 // attempts that had to be made again
@@ -44,6 +44,7 @@ type port struct {
 	fleet *fleet
 	conn  *datagram.Conn
 	node  netip.AddrPort
+	turn  sync.Mutex // of who attaches
 
 	mu       sync.Mutex
 	out      *datagram.Batch
@@ -55,8 +56,8 @@ type port struct {
 	finished chan bool    // of link
 }
 
-func newFleet(st *station, ports int) (*fleet, error) {
-	f := &fleet{station: st, began: time.Now()}
+func newFleet(st *station, ports int, interval time.Duration) (*fleet, error) {
+	f := &fleet{station: st, interval: interval, began: time.Now()}
 	for i := range ports {
 		ip := net.IPv4(127, 16+byte(i>>16), byte(i>>8), byte(i))
 		udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: ip})
@@ -124,7 +125,7 @@ func (p *port) keep(d uint32, packet []byte) {
 	answer, pong := s.Receive(p.scratch[:0], packet)
 	if pong {
 		p.fleet.pongs.Add(1)
-		answer, _ = s.Ping(p.scratch[:0], interval, within)
+		answer, _ = s.Ping(p.scratch[:0], p.fleet.interval, p.fleet.interval+grace)
 	}
 	p.heard[d] = uint32(p.fleet.now() / time.Second)
 	if answer != nil {
@@ -192,12 +193,12 @@ func (p *port) remind() (alive int) {
 	now := p.fleet.now()
 	for d := range p.devices {
 		silent := now - time.Duration(p.heard[d])*time.Second
-		if silent <= lateAfter {
+		if silent <= p.fleet.interval+lateAfter {
 			alive++
 			continue
 		}
 		p.fleet.late.Add(1)
-		if ping, err := p.devices[d].Ping(p.scratch[:0], 0, within); err == nil {
+		if ping, err := p.devices[d].Ping(p.scratch[:0], 0, p.fleet.interval+grace); err == nil {
 			p.scratch = ping
 			p.send(p.node, ping)
 		}
