@@ -158,10 +158,13 @@ func (d *Daemon) revoke(who string, by acl.By, may func(acl.User) error) (api.Re
 	return api.Revoked{User: target.Name, Keys: keys, SessionsClosed: closed}, nil
 }
 
-// cut ends every session of these keys, the tunnels in them included.
+// cut ends every session of these keys, the tunnels in them included. Presence
+// passes become void behind that: it waits for the disk, and a request that is under
+// way would be answered with a pass that is good again.
 func (d *Daemon) cut(keys []identity.Fingerprint) {
-	d.station.revoked(keys)
+	d.station.dismiss(keys)
 	d.server.CloseSessions(func(s session.Info) bool { return slices.Contains(keys, s.Peer) })
+	d.station.voidPasses()
 }
 
 // by names the caller as the one who makes a change.

@@ -130,6 +130,26 @@ func drainUntilEnd(r io.Reader) time.Time {
 	}
 }
 
+// A revocation cuts sessions before it waits for a disk.
+func TestRevocationDoesNotWaitForTheDisk(t *testing.T) {
+	d, _ := attached(t, "")
+	owner := d.owner(t)
+	p := d.dial(t, d.enter(t, "Bob", acl.RoleAdmin), session.PathTCP)
+	p.call("GET", "/v1/me", nil, nil)
+	d.station.file.mu.Lock() // as if a write hung
+	release := sync.OnceFunc(d.station.file.mu.Unlock)
+	defer release()
+	var revoking sync.WaitGroup
+	revoking.Go(func() { owner.call("DELETE", "/v1/users/Bob", nil, nil) })
+	select {
+	case <-p.Done():
+	case <-time.After(20 * time.Second):
+		t.Error("the session goes on as long as the disk takes")
+	}
+	release()
+	revoking.Wait()
+}
+
 // Old keys are strangers, each of them, also where the session is resumed.
 func TestRevokedKeysStayOut(t *testing.T) {
 	keys := 60

@@ -289,13 +289,20 @@ func (s *station) take(ctx context.Context, m message) error {
 	return nil // later versions say more
 }
 
-// revoked is called before a revocation is answered: nobody of these keys is
-// introduced any more, and no presence pass handed out so far says anything.
-func (s *station) revoked(keys []identity.Fingerprint) {
+// dismiss ends the introductions of keys that were revoked.
+func (s *station) dismiss(keys []identity.Fingerprint) {
 	if s == nil {
 		return
 	}
 	s.open.drop(func(f identity.Fingerprint) bool { return slices.Contains(keys, f) })
+}
+
+// voidPasses is called before a revocation is answered: no presence pass handed out
+// so far says anything from then on.
+func (s *station) voidPasses() {
+	if s == nil {
+		return
+	}
 	now := s.listPosition()
 	err := s.file.change(func(st *stationState) bool {
 		st.List = now
