@@ -115,14 +115,13 @@ func (t *introductions) hurried() bool {
 
 // accept opens an introduction whose signature is good, or says why not.
 func (t *introductions) accept(ctx context.Context, in *attach.Introduction, peer identity.Fingerprint) (*introduction, error) {
-	if !t.known(peer) {
-		return nil, errStranger
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
 	t.sweepLocked(now)
 	switch {
+	case !t.known(peer): // under mu: who is revoked from here on is found by drop
+		return nil, errStranger
 	case t.remembered[in.Hash]:
 		return nil, errReplayed
 	case !t.paceLocked(peer).take(now):
@@ -252,6 +251,7 @@ func (t *introductions) paceLocked(peer identity.Fingerprint) *bucket {
 func (t *introductions) count() (open, legs int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.sweepLocked(t.now())
 	return len(t.all), len(t.legs)
 }
 
