@@ -337,3 +337,67 @@ func TestObservedAddresses(t *testing.T) {
 		t.Error("no address is one")
 	}
 }
+
+// Candidates in the owner's network are for those who are in it, and a basestation
+// that could not have seen them there does not make them neighbours.
+func TestUsableAt(t *testing.T) {
+	at := netip.MustParseAddrPort
+	public, home, here := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.168.7.2"), netip.MustParseAddr("127.0.0.1")
+	street, inside, own := at("198.51.100.7:4000"), at("192.168.7.9:22"), at("127.0.0.1:22")
+	for _, one := range []struct {
+		node                    netip.Addr
+		candidate, ours, theirs netip.AddrPort
+		want                    bool
+	}{
+		{public, street, at("203.0.113.1:1"), at("203.0.113.2:1"), true},
+		{public, inside, at("203.0.113.1:1"), at("203.0.113.1:2"), true},
+		{public, inside, at("203.0.113.1:1"), at("203.0.113.2:1"), false},
+		{public, inside, at("192.168.7.5:1"), at("192.168.7.5:2"), false},
+		{public, own, at("127.0.0.1:1"), at("127.0.0.1:2"), false},
+		{home, own, at("127.0.0.1:1"), at("127.0.0.1:2"), false},
+		{home, inside, at("192.168.7.5:1"), at("192.168.7.5:2"), true},
+		{here, own, at("127.0.0.1:1"), at("127.0.0.1:2"), true},
+		{here, inside, netip.AddrPort{}, netip.AddrPort{}, false},
+	} {
+		got := len(usableAt(one.node, []netip.AddrPort{one.candidate, one.candidate}, one.ours, one.theirs, nil)) == 1
+		if got != one.want {
+			t.Errorf("basestation at %s sees us at %s and the client at %s: %s is usable: %v", one.node, one.ours, one.theirs, one.candidate, got)
+		}
+	}
+}
+
+// Who is revoked while he is being introduced is either not let in any more or
+// dropped with the others.
+func TestRevokedWhileIntroduced(t *testing.T) {
+	d := newDesk(t)
+	dropped := make(chan struct{})
+	d.known = func(f identity.Fingerprint) bool {
+		drop := func() {
+			d.drop(func(gone identity.Fingerprint) bool { return gone == f })
+			close(dropped)
+		}
+		if d.mu.TryLock() { // nothing keeps the revocation from being over now
+			d.mu.Unlock()
+			drop()
+		} else {
+			go drop()
+		}
+		return true // as of a moment before
+	}
+	i, err := d.ask(1)
+	<-dropped
+	if err == nil && i.ctx.Err() == nil {
+		t.Error("a revoked key is introduced")
+	}
+}
+
+func TestCountForgetsWhatIsOver(t *testing.T) {
+	d := newDesk(t)
+	if _, err := d.ask(1); err != nil {
+		t.Fatal(err)
+	}
+	d.at = d.at.Add(introductionLife)
+	if open, _ := d.count(); open != 0 {
+		t.Errorf("%d introductions are open after their minute", open)
+	}
+}

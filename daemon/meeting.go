@@ -80,10 +80,20 @@ func (s *station) targets(i *introduction) []netip.AddrPort {
 // usable are the candidates of a client that lead to him and not to some machine
 // of ours that happens to have the same address.
 func (s *station) usable(candidates []netip.AddrPort, theirs netip.AddrPort) []netip.AddrPort {
-	seen, prefixes := s.link.Status().Observed, reach.Prefixes()
-	var out []netip.AddrPort
+	now := s.link.Status()
+	return usableAt(now.Node.Addr(), candidates, now.Observed, theirs, reach.Prefixes())
+}
+
+// usableAt is usable for a basestation at node, which says where it sees both sides.
+// What it cannot have seen there makes nobody a neighbour: else a basestation, with
+// a client of its own, could have us knock at doors in the owner's network and on
+// this machine.
+func usableAt(node netip.Addr, candidates []netip.AddrPort, ours, theirs netip.AddrPort, prefixes []netip.Prefix) (out []netip.AddrPort) {
+	if !mayBeObserved(node, ours) || !mayBeObserved(node, theirs) {
+		ours, theirs = netip.AddrPort{}, netip.AddrPort{}
+	}
 	for _, c := range candidates {
-		if reach.Usable(c, seen, theirs, prefixes) && !slices.Contains(out, c) {
+		if reach.Usable(c, ours, theirs, prefixes) && !slices.Contains(out, c) {
 			out = append(out, c)
 		}
 	}
