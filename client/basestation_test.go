@@ -20,7 +20,16 @@ func rootKey(n byte) string {
 func TestBasestationIsLearntAndRefreshed(t *testing.T) {
 	d := newTestDevice(t)
 	h := d.paired()
-	d.tell(&api.Basestation{Addresses: []string{"base.example.net:7443"}, Keys: []string{rootKey(1)}, Presence: []byte("pass 1")})
+	pass := func(epoch uint64) []byte {
+		t.Helper()
+		p, err := attach.NewPresencePass(d.key, epoch, h.Key().Fingerprint())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	first := pass(1)
+	d.tell(&api.Basestation{Addresses: []string{"base.example.net:7443"}, Keys: []string{rootKey(1)}, Presence: first})
 	told := func() Basestation {
 		t.Helper()
 		conn := d.dial(h)
@@ -35,11 +44,20 @@ func TestBasestationIsLearntAndRefreshed(t *testing.T) {
 		return got.Basestation
 	}
 	got := told()
-	if !slices.Equal(got.Addresses, []string{"base.example.net:7443"}) || string(got.Presence) != "pass 1" || len(got.roots()) != 1 {
+	if !slices.Equal(got.Addresses, []string{"base.example.net:7443"}) || !bytes.Equal(got.Presence, first) || len(got.roots()) != 1 {
 		t.Errorf("%+v", got)
 	}
 	if data, err := os.ReadFile(h.bookPath()); err != nil || !strings.Contains(string(data), `"version": 2`) {
 		t.Errorf("older programs would read this: %s, %v", data, err)
+	}
+	// A pass that says the same is no reason to write, and one of somebody else is none.
+	d.tell(&api.Basestation{Addresses: []string{"base.example.net:7443"}, Keys: []string{rootKey(1)}, Presence: pass(1)})
+	if got = told(); !bytes.Equal(got.Presence, first) {
+		t.Error("the pass was replaced by one of the same epoch")
+	}
+	d.tell(&api.Basestation{Addresses: []string{"base.example.net:7443"}, Keys: []string{rootKey(1)}, Presence: []byte("no pass")})
+	if got = told(); got.Presence != nil {
+		t.Errorf("kept %q", got.Presence)
 	}
 	// A floor that was seen stays, whatever the device says later.
 	roots := got.roots()
@@ -47,9 +65,9 @@ func TestBasestationIsLearntAndRefreshed(t *testing.T) {
 	if err := h.raise(d.key.Fingerprint(), roots); err != nil {
 		t.Fatal(err)
 	}
-	d.tell(&api.Basestation{Addresses: []string{"other.example.net:443"}, Keys: []string{rootKey(2), rootKey(1)}, Presence: []byte("pass 2")})
+	d.tell(&api.Basestation{Addresses: []string{"other.example.net:443"}, Keys: []string{rootKey(2), rootKey(1)}, Presence: pass(2)})
 	got = told()
-	if string(got.Presence) != "pass 2" || !slices.Equal(got.Floors, []uint64{0, 7}) || got.Addresses[0] != "other.example.net:443" {
+	if len(got.Presence) == 0 || bytes.Equal(got.Presence, first) || !slices.Equal(got.Floors, []uint64{0, 7}) || got.Addresses[0] != "other.example.net:443" {
 		t.Errorf("%+v", got)
 	}
 	d.tell(nil)

@@ -91,6 +91,9 @@ func (h *Home) told(f identity.Fingerprint, says *api.Basestation, near bool) er
 		return nil
 	}
 	next, err := toldBasestation(says, d.Basestation, near)
+	if err == nil {
+		next.Presence = h.pass(d, next.Presence)
+	}
 	if err != nil || next.equal(d.Basestation) {
 		return err
 	}
@@ -103,6 +106,21 @@ func (h *Home) told(f identity.Fingerprint, says *api.Basestation, near bool) er
 		b.Devices[i].Basestation, _ = next.raised(b.Devices[i].Basestation.roots())
 		return true, nil
 	})
+}
+
+// pass is the presence pass to keep: the one that is known as long as the fresh one
+// says no more, since devices sign a new one for each answer, and none that is not
+// the device's own for this client.
+func (h *Home) pass(d Device, fresh []byte) []byte {
+	epoch, err := attach.CheckPresencePass(fresh, d.ID, h.key.Fingerprint())
+	if err != nil {
+		return nil
+	}
+	known := d.Basestation.Presence
+	if before, err := attach.CheckPresencePass(known, d.ID, h.key.Fingerprint()); err == nil && before == epoch {
+		return known
+	}
+	return fresh
 }
 
 // raise keeps the floors of root keys that have risen.
