@@ -108,7 +108,7 @@ func attachedData(p attach.Peer, said particulars, source netip.Addr) json.RawMe
 func (h *hub) deviceGone(p attach.Peer, reason attach.CloseReason) {
 	h.roster.remove(p.Slot(), p.Index)
 	h.seen(p.Slot(), 0, netip.AddrPort{})
-	if reason == attach.CloseReplaced || reason == attach.CloseMoved {
+	if reason == attach.CloseReplaced || reason == attach.CloseMoved && h.others() > 0 {
 		return
 	}
 	h.metrics.gone.Inc()
