@@ -187,3 +187,36 @@ events = ["presence"]
 		t.Errorf("watchdog: %v", err)
 	}
 }
+
+// Every metric of a node is in the operator's list.
+func TestMetricsAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operator.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := running(t, `
+[basestation]
+listen = ["127.0.0.1:0"]
+[api]
+listen = ""
+[authorize]
+url = "http://127.0.0.1:1/may"
+[[webhook]]
+name = "crm"
+url = "http://127.0.0.1:1/hook"
+`)
+	w := httptest.NewRecorder()
+	n.api.LocalHandler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	families := 0
+	for line := range strings.Lines(w.Body.String()) {
+		if name, ok := strings.CutPrefix(line, "# TYPE keyhole_"); ok {
+			families++
+			if name = "keyhole_" + strings.Fields(name)[0]; !strings.Contains(string(page), "`"+name+"`") && !strings.Contains(string(page), "`"+name+"{") {
+				t.Errorf("docs/operator.md does not name %s", name)
+			}
+		}
+	}
+	if families < 20 {
+		t.Errorf("only %d metrics", families)
+	}
+}
