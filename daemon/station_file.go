@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/keyholed/keyhole/internal/durable"
 	"github.com/keyholed/keyhole/protocol/attach"
@@ -86,6 +87,8 @@ type stationFile struct {
 	mu      sync.Mutex
 	state   stationState
 	unsaved error // of the last try to write
+
+	learnt time.Time // when what is known of the node was last written; guarded by mu
 }
 
 // openStationFile reads what there is. It never fails: a device whose memory is
@@ -215,21 +218,32 @@ func (f *stationFile) change(edit func(*stationState) bool) error {
 	return err
 }
 
-// learn keeps what a live link knows of its node.
+// learnEvery is the least between two writes for the sake of what saves the next
+// start a round trip: a basestation can have the device attach anew every second,
+// with another cookie each time, and a write is two synced blocks of flash.
+const learnEvery = time.Hour
+
+// learn keeps what a live link knows of its node: floors at once, the rest not more
+// often than learnEvery.
 func (f *stationFile) learn(good string, known attach.Known, roots []attach.Root) {
 	_ = f.change(func(s *stationState) bool { // the status tells of it
 		var floors []rootFloor
 		for _, r := range roots {
 			floors = append(floors, rootFloor{attach.FormatRootKey(r.Key), r.Floor})
 		}
-		changed := s.raise(floors)
+		risen, changed := s.raise(floors), false
 		if good != "" && good != s.Good {
 			s.Good, changed = good, true
 		}
 		if !bytes.Equal(known.Certificate, s.Certificate) || !bytes.Equal(known.Cookie, s.Cookie) {
 			s.Certificate, s.Cookie, changed = known.Certificate, known.Cookie, true
 		}
-		return changed
+		due := f.learnt.IsZero() || time.Since(f.learnt) >= learnEvery
+		if risen || changed && due {
+			f.learnt = time.Now()
+			return true
+		}
+		return false
 	})
 }
 

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/keyholed/keyhole/protocol/api"
 	"github.com/keyholed/keyhole/protocol/attach"
@@ -182,4 +184,47 @@ func TestFactorySecret(t *testing.T) {
 		t.Errorf("%v, %v", got.Serial, err)
 	}
 	startIn(t, dir, toml)
+}
+
+// A basestation that gives another cookie each second wears out no flash; a floor
+// that rises is kept at once.
+func TestWhatIsLearntIsWrittenSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newHubKeys(t).text()
+		key, err := attach.ParseRootKey(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		f := openStationFile(dir, []string{root}, testLog(t))
+		learn := func(cookie byte, floor uint64) {
+			f.learn("base.example.net:7443", attach.Known{Certificate: []byte{1}, Cookie: []byte{cookie}}, []attach.Root{{Key: key, Floor: floor}})
+		}
+		kept := func() (cookie byte) {
+			t.Helper()
+			var s stationState
+			if err := readSealed(filepath.Join(dir, stationName), &s); err != nil {
+				t.Fatal(err)
+			}
+			return s.Cookie[0]
+		}
+		learn(1, 5)
+		for cookie := byte(2); cookie < 100; cookie++ {
+			time.Sleep(time.Second)
+			learn(cookie, 5)
+		}
+		if got := kept(); got != 1 || f.now().Cookie[0] != 99 {
+			t.Errorf("cookie %d is kept, %d known; want 1 and 99", got, f.now().Cookie[0])
+		}
+		learn(100, 6)
+		if got := kept(); got != 100 {
+			t.Errorf("a floor has risen, and cookie %d is kept", got)
+		}
+		learn(101, 6)
+		time.Sleep(learnEvery)
+		learn(102, 6)
+		if got := kept(); got != 102 {
+			t.Errorf("an hour later cookie %d is kept", got)
+		}
+	})
 }
