@@ -42,6 +42,7 @@ type station struct {
 	open    *introductions
 	alarms  *alarms
 	clock   toldClock
+	passes  passes
 	floor   atomic.Int64 // of time, in seconds; as in the file
 
 	inbox   chan message   // from the link to handle; when it is full, messages are lost

@@ -16,7 +16,7 @@ func (s *station) forCaller(peer identity.Fingerprint) *api.Basestation {
 	if s == nil {
 		return nil
 	}
-	pass, err := attach.NewPresencePass(s.d.key, s.file.now().Presence, peer)
+	pass, err := s.passes.pass(s.d.key, s.file.now().Presence, peer)
 	if err != nil {
 		s.log.Warn("no presence pass", "error", err)
 	}
