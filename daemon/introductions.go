@@ -33,6 +33,11 @@ const (
 	maxLegs       = 64
 	maxLegsEach   = 16
 	maxLegsOfPeer = 32
+	// legBurst and legEvery pace legs, whose dialling goes where the basestation's
+	// certificate says: as many as there may be twice over, then ten a second, which
+	// is a page full of pictures.
+	legBurst = 2 * maxLegs
+	legEvery = 100 * time.Millisecond
 	// peerBurst and peerEvery pace one fingerprint: ten at once, for a client whose
 	// network comes and goes, then one each 2 s.
 	peerBurst = 10
@@ -56,7 +61,7 @@ const (
 var (
 	errStranger   = errors.New("the key is not on the access list")
 	errReplayed   = errors.New("an introduction that was there before")
-	errTooFast    = errors.New("too many introductions")
+	errTooFast    = errors.New("too many, too fast")
 	errTooMany    = errors.New("too many introductions at once")
 	errNotOpen    = errors.New("no such introduction is open")
 	errTooManyLeg = errors.New("too many relayed connections")
@@ -94,6 +99,7 @@ type introductions struct {
 	order      []attach.Hash // of remembered, oldest first
 	legs       []*relayLeg   // oldest first; short, so it is searched
 	everybody  bucket
+	legPace    bucket
 	peers      map[identity.Fingerprint]*bucket
 }
 
@@ -102,7 +108,7 @@ func newIntroductions(known func(identity.Fingerprint) bool, now func() time.Tim
 		known: known, now: now,
 		open: map[uint64]*introduction{}, all: map[*introduction]bool{},
 		remembered: map[attach.Hash]bool{}, peers: map[identity.Fingerprint]*bucket{},
-		everybody: bucket{burst: allBurst, every: allEvery},
+		everybody: bucket{burst: allBurst, every: allEvery}, legPace: bucket{burst: legBurst, every: legEvery},
 	}
 }
 

@@ -401,3 +401,28 @@ func TestCountForgetsWhatIsOver(t *testing.T) {
 		t.Errorf("%d introductions are open after their minute", open)
 	}
 }
+
+// Tickets that lead nowhere do not make a device dial as fast as they come.
+func TestLegsArePaced(t *testing.T) {
+	d := newDesk(t)
+	i, err := d.ask(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spend := func() (n int) {
+		for range 3 * legBurst {
+			if l, err := d.leg(i.request); err == nil {
+				d.legOver(l)
+				n++
+			}
+		}
+		return n
+	}
+	if n := spend(); n != legBurst {
+		t.Errorf("%d legs at once, want %d", n, legBurst)
+	}
+	d.at = d.at.Add(time.Second)
+	if n := spend(); n != int(time.Second/legEvery) {
+		t.Errorf("%d legs a second later", n)
+	}
+}

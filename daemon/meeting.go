@@ -209,7 +209,7 @@ func (s *station) relay(r attach.Relay) error {
 		over := func() { s.open.legOver(leg) }
 		conn, err := reach.RelayLeg(leg.ctx, node.Addresses, r.Ticket)
 		if err != nil {
-			s.log.Warn("no relayed connection", "peer", leg.peer.Short(), "error", err)
+			s.complaints.say("no relayed connection", "peer", leg.peer.Short(), "error", err)
 			over()
 			return
 		}

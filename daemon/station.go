@@ -43,7 +43,9 @@ type station struct {
 	alarms  *alarms
 	clock   toldClock
 	passes  passes
-	floor   atomic.Int64 // of time, in seconds; as in the file
+
+	complaints *complaints
+	floor      atomic.Int64 // of time, in seconds; as in the file
 
 	inbox   chan message   // from the link to handle; when it is full, messages are lost
 	started sync.WaitGroup // goroutines of introductions
@@ -80,6 +82,7 @@ func (d *Daemon) openStation(socket *session.Socket) error {
 	}
 	kept := s.begin()
 	s.floor.Store(kept.Time)
+	s.complaints = newComplaints(s.log)
 	s.open = newIntroductions(d.store.Known, time.Now)
 	s.puncher = reach.NewPuncher(socket, s.log)
 	s.puncher.OnProven(socket.Proven)
@@ -236,13 +239,12 @@ func (s *station) received(k attach.Kind, body []byte) {
 	select {
 	case s.inbox <- message{k, slices.Clone(body)}:
 	default:
-		s.log.Warn("the basestation says more than can be heard", "kind", k)
+		s.complaints.say("the basestation says more than can be heard", "kind", k)
 	}
 }
 
 // handle looks at messages one after the other until ctx ends.
 func (s *station) handle(ctx context.Context) {
-	complaints := bucket{burst: 20, every: 10 * time.Second} // a log is on flash as well
 	for {
 		select {
 		case <-ctx.Done():
@@ -250,11 +252,7 @@ func (s *station) handle(ctx context.Context) {
 			return
 		case m := <-s.inbox:
 			if err := s.take(ctx, m); err != nil {
-				level := slog.LevelDebug
-				if complaints.take(time.Now()) {
-					level = slog.LevelInfo
-				}
-				s.log.Log(ctx, level, "message of the basestation refused", "kind", m.kind, "error", err)
+				s.complaints.say("message of the basestation refused", "kind", m.kind, "error", err)
 			}
 		}
 	}
