@@ -155,7 +155,7 @@ func TestHostileBasestationGainsNothing(t *testing.T) {
 			f := newTestDevice(t).attachTo(base, closedWays{udp: true})
 			base.behave(bad.habits)
 			o := DialOptions{Find: -1}
-			ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 			defer cancel()
 			conn, err := f.away().Dial(ctx, "front", o)
 			if err == nil {
