@@ -109,3 +109,28 @@ func TestControllersInTurn(t *testing.T) {
 	lost.SetBasestations([]netip.AddrPort{nodeAddress})
 	w.mustAttach(lost)
 }
+
+// A controller whose name was known a moment later than another's is asked in the same
+// attempt, and what the first one says still counts.
+func TestControllerComesLate(t *testing.T) {
+	w := newWorld(t, 93)
+	gone := netip.MustParseAddrPort("192.0.2.7:7443")
+	for _, late := range [][]netip.AddrPort{{nodeAddress}, {nodeAddress, gone}, {gone, nodeAddress}} {
+		s := w.link(newKey(t), func(c *LinkConfig) { c.Basestations = []netip.AddrPort{gone} })
+		began := w.now
+		w.run(10*time.Millisecond, nil)
+		s.SetBasestations(late)
+		w.mustAttach(s)
+		if took := w.now - began; took > time.Second {
+			t.Errorf("%v: attached after %v", late, took)
+		}
+	}
+	s := w.link(newKey(t), nil)
+	began := w.now
+	w.run(10*time.Millisecond, nil) // the answer is under way
+	s.SetBasestations([]netip.AddrPort{gone, nodeAddress})
+	w.mustAttach(s)
+	if took := w.now - began; took > 200*time.Millisecond {
+		t.Errorf("attached after %v: an answer was thrown away", took)
+	}
+}

@@ -2,6 +2,7 @@ package attach
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -44,10 +45,21 @@ func (l *Link) Again(now time.Duration) {
 }
 
 // SetBasestations replaces the controllers, best first, for the attempts to come:
-// the first 16 of them. An empty list changes nothing.
+// the first 16 of them. An attempt that looks for a node asks new ones too, after
+// those that it knew. An empty list changes nothing.
 func (l *Link) SetBasestations(controllers []netip.AddrPort) {
 	if len(controllers) == 0 {
 		return
+	}
+	if l.stage == StateLocating {
+		// At the end, since an answer under way names its controller by the place.
+		known := slices.Clone(l.c.Basestations)
+		for _, c := range controllers {
+			if !slices.Contains(known, c) && len(known) < maxBasestations {
+				known = append(known, c)
+			}
+		}
+		l.c.Basestations = known
 	}
 	l.basestations = append([]netip.AddrPort(nil), controllers[:min(len(controllers), maxBasestations)]...)
 }
