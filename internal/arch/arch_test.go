@@ -90,7 +90,6 @@ var doors = map[string]string{
 	"rsc.io/qr":                       "hal",
 	"golang.org/x/text":               "internal/names",
 	"golang.org/x/net":                "discovery, internal/datagram",
-	"golang.org/x/time":               "basestation",
 	"github.com/nats-io":              "basestation/natsstore",
 	"periph.io":                       "hal/gpio",
 	"filippo.io/nistec":               "pairing/spake2plus",

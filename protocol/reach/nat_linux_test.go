@@ -339,9 +339,6 @@ func TestNATMatrix(t *testing.T) {
 	}
 }
 
-// busyTries is how often two peers try that theory lets meet: 36 pairs at once on a
-// busy machine may be late for each other.
-const busyTries = 3
 
 // trial has two peers meet and tells how: "12ms/15ms" for device and client, or
 // "-".
