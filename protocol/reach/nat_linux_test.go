@@ -339,7 +339,6 @@ func TestNATMatrix(t *testing.T) {
 	}
 }
 
-
 // trial has two peers meet and tells how: "12ms/15ms" for device and client, or
 // "-".
 func trial(network, id string, late time.Duration, device, client *remote) string {
