@@ -1,6 +1,7 @@
 package basestation
 
 import (
+	"container/list"
 	"errors"
 	"io"
 	"net"
@@ -20,14 +21,23 @@ type acceptor struct {
 	done <-chan struct{} // closed when the server stops
 
 	mu      sync.Mutex
-	open    map[*net.TCPConn]struct{} // those that are not relayed
+	open    map[*net.TCPConn]*admitted // those that are not relayed
 	sources map[netip.Prefix]int
-	closed  bool
-	running sync.WaitGroup
+	// unproven are those in which no device has attached, the oldest first: where all
+	// places are taken it makes room. Whoever has something to do here is quick.
+	unproven list.List
+	closed   bool
+	running  sync.WaitGroup
+}
+
+// admitted is what the acceptor knows of a connection.
+type admitted struct {
+	source   netip.Prefix
+	unproven *list.Element // nil: proven
 }
 
 func newAcceptor(s *Server, done <-chan struct{}) *acceptor {
-	return &acceptor{s: s, done: done, open: map[*net.TCPConn]struct{}{}, sources: map[netip.Prefix]int{}}
+	return &acceptor{s: s, done: done, open: map[*net.TCPConn]*admitted{}, sources: map[netip.Prefix]int{}}
 }
 
 // accept takes connections until the listener is closed.
@@ -63,22 +73,60 @@ func (a *acceptor) admit(conn *net.TCPConn, remote netip.Addr) bool {
 	source := sourceOf(remote)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.closed || len(a.open) >= a.s.config.Limits.Connections || a.sources[source] >= a.s.config.Limits.ConnectionsPerSource {
+	if a.closed || a.sources[source] >= a.s.config.Limits.ConnectionsPerSource {
 		return false
 	}
-	a.open[conn] = struct{}{}
+	if len(a.open) >= a.s.config.Limits.Connections && !a.evictLocked() {
+		return false
+	}
+	a.open[conn] = &admitted{source, a.unproven.PushBack(conn)}
 	a.sources[source]++
 	a.running.Go(func() { a.serve(conn, source) })
 	return true
 }
 
-// forget no longer counts a connection; it was closed, or given to the relay.
-func (a *acceptor) forget(conn *net.TCPConn, source netip.Prefix) {
+// evictLocked makes room; false when devices have all places.
+func (a *acceptor) evictLocked() bool {
+	oldest := a.unproven.Front()
+	if oldest == nil {
+		return false
+	}
+	conn := oldest.Value.(*net.TCPConn)
+	a.s.metrics.closedStreams.Inc()
+	a.forgetLocked(conn)
+	_ = conn.Close() // its goroutine finds out
+	return true
+}
+
+// proven is called when a device has attached in a connection.
+func (a *acceptor) proven(conn *net.TCPConn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if c := a.open[conn]; c != nil && c.unproven != nil {
+		a.unproven.Remove(c.unproven)
+		c.unproven = nil
+	}
+}
+
+// forget no longer counts a connection; it was closed, or given to the relay.
+func (a *acceptor) forget(conn *net.TCPConn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.forgetLocked(conn)
+}
+
+// forgetLocked may be called again.
+func (a *acceptor) forgetLocked(conn *net.TCPConn) {
+	c := a.open[conn]
+	if c == nil {
+		return
+	}
 	delete(a.open, conn)
-	if a.sources[source]--; a.sources[source] <= 0 {
-		delete(a.sources, source)
+	if c.unproven != nil {
+		a.unproven.Remove(c.unproven)
+	}
+	if a.sources[c.source]--; a.sources[c.source] <= 0 {
+		delete(a.sources, c.source)
 	}
 }
 
@@ -87,12 +135,12 @@ func (a *acceptor) serve(conn *net.TCPConn, source netip.Prefix) {
 	_ = conn.SetReadDeadline(time.Now().Add(prefaceTime)) // a failure shows in the read
 	kind, err := attach.ReadStreamKind(conn)
 	if err == nil && kind == attach.StreamRelay && a.s.relay != nil {
-		a.forget(conn, source) // the relay has limits of its own
+		a.forget(conn) // the relay has limits of its own
 		a.s.metrics.legs.Inc()
 		a.s.relay.Serve(conn)
 		return
 	}
-	defer a.forget(conn, source)
+	defer a.forget(conn)
 	defer func() { _ = conn.Close() }()
 	if err == nil {
 		_, err = attach.ReadPreface(conn, kind)
@@ -101,7 +149,7 @@ func (a *acceptor) serve(conn *net.TCPConn, source netip.Prefix) {
 	case err != nil:
 	case kind == attach.StreamAttach:
 		a.s.metrics.streams.Inc()
-		a.s.streams.serve(conn, source.Addr(), a.done)
+		a.s.streams.serve(conn, source.Addr(), func() { a.proven(conn) }, a.done)
 	case kind == attach.StreamObserve:
 		a.s.metrics.observed.Inc()
 		observe(conn)

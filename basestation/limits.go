@@ -17,6 +17,8 @@ type Limits struct {
 	Handshakes           int // of one source in a second: 500, see package attach
 	PendingPerSource     int // unfinished handshakes of one source: 128, see package attach
 	ClientsPerSource     int // clients of one source that are not forgotten yet: 1,024
+
+	strangers time.Duration // strangerTime, but for tests
 }
 
 const (
@@ -49,6 +51,9 @@ func (l Limits) withDefaults() Limits {
 		if *f.field <= 0 {
 			*f.field = f.value
 		}
+	}
+	if l.strangers <= 0 {
+		l.strangers = strangerTime
 	}
 	return l
 }

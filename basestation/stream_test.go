@@ -194,3 +194,83 @@ func TestConnectionsPerSource(t *testing.T) {
 		}
 	}
 }
+
+// Where all places are taken the oldest connection without a device makes room, and
+// those of devices stay.
+func TestStrangersMakeRoom(t *testing.T) {
+	s := begin(t, func(c *Config) { c.Limits.Connections = 2 })
+	proven := func(want int) func() bool {
+		return func() bool {
+			n := 0
+			for _, stream := range s.streams.byAddr {
+				if stream.whose == ofDevice {
+					n++
+				}
+			}
+			return n == want
+		}
+	}
+	first, _ := joinTCP(t, s.Server, nil)
+	first.attached().agrees()
+	waitFor(t, s.Server, "the first stream is proven", proven(1))
+	stranger := dial(t, s.Server)
+	write(t, stranger, attach.AppendPreface(nil, attach.StreamObserve))
+	if _, err := attach.ReadSeen(stranger); err != nil {
+		t.Fatal(err)
+	}
+	second, _ := joinTCP(t, s.Server, nil)
+	second.attached().agrees()
+	ended(t, "the stranger", stranger)
+	waitFor(t, s.Server, "both streams are proven", proven(2))
+	ended(t, "one more than there are places", dial(t, s.Server))
+	if n, err := s.Devices(t.Context()); n != 2 || err != nil {
+		t.Errorf("%d devices, %v; want both", n, err)
+	}
+}
+
+// A stream in which nobody attaches ends, however much comes in it; those of devices
+// and clients are given the time that such have.
+func TestStrangersStream(t *testing.T) {
+	s := begin(t, func(c *Config) { c.Limits.strangers = time.Second })
+	conn := dial(t, s.Server)
+	write(t, conn, attach.AppendPreface(nil, attach.StreamAttach))
+	go func() {
+		for {
+			if _, err := conn.Write(attach.AppendPacket(nil, []byte{1})); err != nil {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}()
+	ended(t, "a stranger's stream", conn)
+
+	s = begin(t, nil)
+	device, _ := joinTCP(t, s.Server, nil)
+	device.attached().agrees()
+	client, _ := joinTCP(t, s.Server, func(c *attach.LinkConfig) { c.Introduce = &attach.Introduce{Device: device.key.ID()} })
+	var m attach.Introduced
+	client.hear(attach.KindIntroduced, &m)
+	waitFor(t, s.Server, "a device's silence and a client's", func() bool {
+		found := map[time.Duration]bool{}
+		for _, stream := range s.streams.byAddr {
+			stream.mu.Lock()
+			found[stream.silence] = true
+			stream.mu.Unlock()
+		}
+		return len(found) == 2 && found[silentTime] && found[clientSilence]
+	})
+}
+
+// waitFor asks the loop until something is so.
+func waitFor(t *testing.T, s *Server, what string, so func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; {
+		var is bool
+		if !s.do(t.Context(), func(time.Duration) { is = so() }) || time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+		if is {
+			return
+		}
+	}
+}

@@ -16,10 +16,14 @@ const (
 	// observeTime is how long a connection that asked for its address may stay: while
 	// it is there its NAT keeps the mapping, which is what it is for.
 	observeTime = 30 * time.Second
-	// firstPacketTime is for the first packet of an attach stream.
-	firstPacketTime = 10 * time.Second
-	// silentTime ends a stream without a packet: the longest interval that a peer may
-	// promise to be heard in, twice, and some.
+	// strangerTime ends a stream in which nobody has attached or asked, whatever
+	// comes in it: what the slowest decision about a device takes, and some.
+	strangerTime = 30 * time.Second
+	// clientSilence ends a stream of clients without a packet: the node has forgotten
+	// them by then.
+	clientSilence = 90 * time.Second
+	// silentTime ends the stream of a device without a packet: the longest interval that
+	// it may promise to be heard in, twice, and some.
 	silentTime = 21 * time.Minute
 	// writeTime ends a stream that takes nothing.
 	writeTime = 15 * time.Second
@@ -46,13 +50,26 @@ type stream struct {
 	readable readiness.Reader // nil where the system cannot tell
 	address  netip.AddrPort   // what stands for it in the node
 	remote   netip.Addr
+	whose    owner  // the loop's
+	proven   func() // called once it is a device's; see acceptor
 
 	mu      sync.Mutex
+	limit   time.Time     // while nobody is there: the end
+	silence time.Duration // else: without a packet
 	unsent  []byte
 	writing bool
 	closed  bool
 	writers sync.WaitGroup
 }
+
+// An owner is who has been found in a stream.
+type owner uint8
+
+const (
+	ofStranger owner = iota
+	ofClient
+	ofDevice
+)
 
 // A streamEvent is something that the loop has to know of a stream.
 type streamEvent struct {
@@ -89,10 +106,44 @@ func (t *streams) receive(e streamEvent) {
 	case streamPacket:
 		t.s.hub.node.Receive(now, e.stream.address, e.packet[:e.length])
 		t.buffers.Put(e.packet)
+		if e.stream.whose < ofDevice {
+			t.know(e.stream)
+		}
 	case streamLost:
 		t.s.hub.node.Lost(now, e.stream.address) // its last words need where it was
 		delete(t.byAddr, e.stream.address)
 	}
+}
+
+// know looks who is in a stream, after a packet of it.
+func (t *streams) know(s *stream) {
+	device, client := t.s.hub.node.Holds(s.address)
+	switch {
+	case device:
+		s.whose = ofDevice
+		s.expect(silentTime)
+		s.proven()
+	case client && s.whose == ofStranger:
+		s.whose = ofClient
+		s.expect(clientSilence)
+	}
+}
+
+// expect has the stream end after so long without a packet.
+func (s *stream) expect(silence time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.silence = silence
+	s.waitLocked()
+}
+
+// waitLocked sets how long the reader waits, also one that does already.
+func (s *stream) waitLocked() {
+	until := s.limit
+	if s.silence > 0 {
+		until = time.Now().Add(s.silence)
+	}
+	_ = s.conn.SetReadDeadline(until) // a failure shows in ReadPacket
 }
 
 // remote is called by the loop.
@@ -154,9 +205,10 @@ func (s *stream) close() {
 	_ = s.conn.Close()
 }
 
-// serve carries the packets of one connection until it ends.
-func (t *streams) serve(conn *net.TCPConn, remote netip.Addr, done <-chan struct{}) {
-	s := &stream{conn: conn, remote: remote}
+// serve carries the packets of one connection until it ends. proven is called once a
+// device has attached in it.
+func (t *streams) serve(conn *net.TCPConn, remote netip.Addr, proven func(), done <-chan struct{}) {
+	s := &stream{conn: conn, remote: remote, proven: proven, limit: time.Now().Add(t.s.config.Limits.strangers)}
 	s.readable, _ = readiness.Of(conn)
 	defer s.writers.Wait()
 	defer s.close()
@@ -169,13 +221,10 @@ func (t *streams) serve(conn *net.TCPConn, remote netip.Addr, done <-chan struct
 	case <-done:
 		return
 	}
-	patience := firstPacketTime
-	for {
-		_ = conn.SetReadDeadline(time.Now().Add(patience)) // a failure shows in ReadPacket
-		patience = silentTime
-		if !t.read(s, done) {
-			break
-		}
+	for more := true; more; more = t.read(s, done) {
+		s.mu.Lock()
+		s.waitLocked()
+		s.mu.Unlock()
 	}
 	t.tell(streamEvent{stream: s, kind: streamLost}, done)
 }

@@ -69,6 +69,21 @@ func (n *Node) silent(e *entry) CloseReason {
 	return CloseSilent
 }
 
+// Holds reports whether a device that is attached, or a client that has asked, is in a
+// stream and has said so from there.
+func (n *Node) Holds(stream netip.AddrPort) (device, client bool) {
+	s := n.streams[stream]
+	if s == nil {
+		return false, false
+	}
+	for _, slot := range s.peers {
+		e := n.slab.at(slot)
+		device = device || e.state == entryAttached && e.challenge == 0
+		client = client || e.state == entryClient && e.challenge == 0
+	}
+	return device, client
+}
+
 // Streams returns how many streams are open.
 func (n *Node) Streams() int { return len(n.streams) }
 

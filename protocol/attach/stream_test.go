@@ -23,6 +23,9 @@ func TestLinkInStream(t *testing.T) {
 	w.inStream(s, 1)
 	w.mustAttach(s)
 	w.run(time.Second, nil)
+	if device, client := w.node.Holds(StreamAddr(1)); !device || client {
+		t.Errorf("the stream holds a device: %v, a client: %v", device, client)
+	}
 	p, _ := w.node.Device(s.c.Key.Fingerprint())
 	if p.Address != StreamAddr(1) || !IsStream(p.Address) {
 		t.Errorf("at %v, want the stream", p.Address)
