@@ -152,14 +152,12 @@ func TestWeighing(t *testing.T) {
 	}
 }
 
-// A direct path that loses packets is left for a relay that carries more, and the line
-// does not go back and forth.
+// A direct path that loses packets is left for a relay that carries more.
 func TestLineLeavesALossyPath(t *testing.T) {
 	t.Parallel()
 	d := newTestDevice(t)
 	d.slow = session.ViaPunched
-	base := newTestBase(t)
-	f := d.attachTo(base, closedWays{tcp: true, relay: true})
+	f := d.attachTo(newTestBase(t), closedWays{tcp: true, relay: true})
 	line := f.farLine(DialOptions{})
 	if conn, _, _ := line.current(); conn.Via() != session.ViaPunched {
 		t.Fatalf("by %s", conn.Via())
@@ -167,11 +165,4 @@ func TestLineLeavesALossyPath(t *testing.T) {
 	f.change(closedWays{tcp: true})
 	line.run(t)
 	line.until(t, func(c *Conn) bool { return c.Via() == session.ViaRelay })
-	asked, _ := base.counts()
-	for now := asked; now < asked+2; now, _ = base.counts() {
-		time.Sleep(time.Millisecond) // until it has looked for something better twice
-	}
-	if conn, _, _ := line.current(); conn.Via() != session.ViaRelay {
-		t.Errorf("back to %s", conn.Via())
-	}
 }
