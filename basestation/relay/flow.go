@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -77,7 +78,7 @@ func (f *flow) carry() Why {
 			}
 			continue
 		case err != nil:
-			return WhyReset
+			return brokenOff(err)
 		}
 		if why := f.push(); why != "" {
 			return why
@@ -89,7 +90,7 @@ func (f *flow) carry() Why {
 func (f *flow) push() Why {
 	left, err := f.mover.pass()
 	if err != nil {
-		return WhyReset
+		return brokenOff(err)
 	}
 	if left == 0 {
 		return ""
@@ -112,13 +113,22 @@ func (f *flow) push() Why {
 			}
 			return ""
 		case !errors.Is(err, os.ErrDeadlineExceeded):
-			return WhyReset
+			return brokenOff(err)
 		case t.over():
 			return WhyTime
 		case left == before:
 			return WhyStalled
 		}
 	}
+}
+
+// brokenOff tells a side that ended the connection from one that the kernel gave
+// up, because it took nothing for as long as endVanished says.
+func brokenOff(err error) Why {
+	if errors.Is(err, syscall.ETIMEDOUT) {
+		return WhyStalled
+	}
+	return WhyReset
 }
 
 // rest sets when to look whether the sender is silent for too long.

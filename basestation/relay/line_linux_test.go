@@ -59,7 +59,7 @@ func TestVanishedPeersAreGivenUp(t *testing.T) {
 	if _, err := io.WriteString(device, "is anybody there"); err != nil {
 		t.Fatal(err)
 	}
-	if u := w.use(); u.Why != WhyReset {
+	if u := w.use(); u.Why != WhyStalled {
 		t.Errorf("%+v", u)
 	}
 }

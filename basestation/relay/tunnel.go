@@ -14,9 +14,9 @@ type Why string
 // The reasons.
 const (
 	WhyDone    Why = "done"    // both sides said that they had sent all
-	WhyReset   Why = "reset"   // a side broke off, or is gone
+	WhyReset   Why = "reset"   // a side broke off
 	WhyIdle    Why = "idle"    // no byte for too long
-	WhyStalled Why = "stalled" // a side takes nothing
+	WhyStalled Why = "stalled" // a side takes nothing, or is gone
 	WhyQuota   Why = "quota"   // bytes, or tunnels at once, of device or vendor
 	WhyTime    Why = "time"    // it lasted as long as a tunnel may
 	WhyClosed  Why = "closed"  // the relay closes
