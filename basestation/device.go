@@ -36,7 +36,13 @@ func (h *hub) ask(now time.Duration, r *attach.Request) {
 		ctx, cancel := context.WithTimeout(ctx, enrolTime)
 		defer cancel()
 		code, _ := h.enrol(ctx, r, true)
-		h.post(func(now time.Duration) { h.decide(now, r.Index, code) })
+		h.post(func(now time.Duration) {
+			// It may have been blocked while the store was asked.
+			if since, decided := h.enrol(context.Background(), r, false); decided && since != attach.CodeAccepted {
+				code = since
+			}
+			h.decide(now, r.Index, code)
+		})
 	})
 	if !started {
 		h.decide(now, r.Index, attach.CodeBusy)

@@ -3,8 +3,6 @@ package basestation
 import (
 	"context"
 	"time"
-
-	"github.com/keyholed/keyhole/protocol/identity"
 )
 
 // drainPoll is how often a draining node looks whether all have left.
@@ -55,11 +53,4 @@ func pause(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// blocked is told by the registry; it must not wait.
-func (s *Server) blocked(id identity.ID) {
-	s.tasks.start(func(context.Context) {
-		s.post(func(now time.Duration) { s.hub.block(now, id) })
-	})
 }

@@ -108,6 +108,47 @@ func (s slowStore) Get(ctx context.Context, key string) ([]byte, uint64, error) 
 	return s.Store.Get(ctx, key)
 }
 
+// A block is not lost in a flood: it needs no task.
+func TestBlockWhenNoTaskStarts(t *testing.T) {
+	s := begin(t, nil)
+	d := join(t, s.Server, newKey(t), nil).attached()
+	let := make(chan struct{})
+	defer close(let)
+	for s.tasks.start(func(context.Context) { <-let }) {
+	}
+	if err := s.Registry().Block(t.Context(), d.key.ID(), "stolen"); err != nil {
+		t.Fatal(err)
+	}
+	d.refused(attach.CodeRefused)
+}
+
+// A device that is blocked while the store is asked about it does not get in.
+func TestBlockedWhileLookedUp(t *testing.T) {
+	m := memstore.New()
+	t.Cleanup(func() { _ = m.Close() })
+	slow := slowStore{m, make(chan struct{})}
+	s := begin(t, func(c *Config) { c.Enrol, c.Store = EnrolListed, slow })
+	d := newKey(t)
+	if err := registry.New(registry.Config{Store: m}).Add(t.Context(), registry.Device{ID: d.ID()}); err != nil {
+		t.Fatal(err)
+	}
+	p := join(t, s.Server, d, nil)
+	waitFor(t, s.Server, "the store is asked", func() bool { return len(s.hub.enrolling) == 1 })
+	if err := s.Registry().Block(t.Context(), d.ID(), "stolen"); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, s.Server, "the block is known", func() bool { return s.Registry().Blocked(d.ID()) })
+	close(slow.let)
+	p.refused(attach.CodeRefused)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range p.events {
+		if e.State == attach.StateAttached {
+			t.Error("attached in between")
+		}
+	}
+}
+
 // While the store does not answer, the node serves all who need no answer of it.
 func TestSlowStore(t *testing.T) {
 	m := memstore.New()

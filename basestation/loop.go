@@ -83,6 +83,9 @@ func (s *Server) loop(ctx context.Context, full <-chan *arrived) {
 		case f := <-s.calls:
 			f(s.now())
 		case <-tick.C:
+			for _, id := range s.blocks.take() {
+				s.hub.block(s.now(), id)
+			}
 			s.hub.Tick(s.now())
 			s.measure()
 		case <-no.C:

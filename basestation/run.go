@@ -25,7 +25,7 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 		})
 	}
-	s.registry.OnBlock(s.blocked)
+	s.registry.OnBlock(s.blocks.add)
 	help("registry", s.registry.Run)
 	help("cookies", s.keepCookies)
 	if s.pusher != nil {

@@ -86,6 +86,7 @@ type Server struct {
 	hurried  context.CancelFunc
 	// lookAgain has room for one: the fleet changed, see reconcile.
 	lookAgain chan struct{}
+	blocks    blocks
 	backlog   backlog // the loop's
 }
 
