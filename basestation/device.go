@@ -119,10 +119,11 @@ func (h *hub) deviceGone(p attach.Peer, reason attach.CloseReason) {
 	}
 	h.metrics.gone.Inc()
 	h.presence.Gone(p.Fingerprint, reason)
-	h.events.Tell(push.Event{
-		Kind: push.KindGone, Device: string(p.Fingerprint.ID()),
-		Data: json.RawMessage(fmt.Sprintf(`{"reason":%q}`, reason)),
-	})
+	h.events.Tell(goneEvent(p.Fingerprint.ID(), reason))
+}
+
+func goneEvent(id identity.ID, reason attach.CloseReason) push.Event {
+	return push.Event{Kind: push.KindGone, Device: string(id), Data: json.RawMessage(fmt.Sprintf(`{"reason":%q}`, reason))}
 }
 
 // duplicate: two live devices show one key. The first stays; somebody has copied

@@ -2,12 +2,14 @@ package basestation
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/keyholed/keyhole/basestation/memstore"
+	"github.com/keyholed/keyhole/basestation/push"
 	"github.com/keyholed/keyhole/basestation/registry"
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
@@ -304,6 +306,17 @@ func TestReconcile(t *testing.T) {
 	for id := range states {
 		c.until("the records are written", func() bool { return state(id) == registry.Attached })
 	}
+	told := make(chan push.Event, 16)
+	stop, err := c.store.Subscribe(push.LivePattern, func(_ string, data []byte, _ func([]byte)) {
+		var e push.Event
+		if json.Unmarshal(data, &e) == nil && e.Kind == push.KindGone {
+			told <- e
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
 	// The first node answers for the dead one, each for itself alone.
 	first := c.nodes[0].fleet.fleet.Live()[0].ID
 	for _, s := range c.nodes {
@@ -318,5 +331,18 @@ func TestReconcile(t *testing.T) {
 		if got := state(id); got != want {
 			t.Errorf("%v, want %v", got, want)
 		}
+	}
+	// Who waits for events hears of them as well, once.
+	heard := map[string]int{}
+	for len(heard) < 3 {
+		select {
+		case e := <-told:
+			heard[e.Device]++
+		case <-time.After(patience):
+			t.Fatalf("heard of %d devices that are gone, want 3", len(heard))
+		}
+	}
+	if heard[string(ofDead)] != 1 || heard[string(here.key.ID())] != 0 {
+		t.Errorf("heard %v", heard)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/keyholed/keyhole/basestation/registry"
+	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
 
@@ -59,10 +60,14 @@ func (s *Server) reconcileOnce(ctx context.Context) error {
 			if c.here {
 				continue
 			}
-			if err := s.registry.Abandon(ctx, c.id, c.node, c.since); err != nil {
+			done, err := s.registry.Abandon(ctx, c.id, c.node, c.since)
+			if err != nil {
 				return err
 			}
-			s.metrics.gone.Inc()
+			if done {
+				s.metrics.gone.Inc()
+				s.config.Events.Tell(goneEvent(c.id, attach.CloseSilent))
+			}
 		}
 		return nil
 	}

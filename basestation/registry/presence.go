@@ -132,8 +132,8 @@ func (r *Registry) Gone(f identity.Fingerprint, reason attach.CloseReason) {
 
 // Abandon writes that a device is gone from a node that does not say so itself,
 // because it died, or forgot the device when it restarted. A record that was
-// written since it was read is left as it is.
-func (r *Registry) Abandon(ctx context.Context, id identity.ID, node string, since uint64) error {
+// written since it was read is left as it is; done says that it was not.
+func (r *Registry) Abandon(ctx context.Context, id identity.ID, node string, since uint64) (done bool, err error) {
 	key := presencePrefix + string(id)
 	data, revision, err := r.store.Get(ctx, key)
 	var p Presence
@@ -141,16 +141,16 @@ func (r *Registry) Abandon(ctx context.Context, id identity.ID, node string, sin
 		err = attach.Decode(data, &p)
 	}
 	if err != nil || p.State != Attached || p.Node != node || p.Since != since {
-		return err
+		return false, err
 	}
 	p.State, p.Reason, p.Since = Gone, attach.CloseSilent, now()
 	if data, err = attach.Encode(p); err == nil {
 		_, err = r.store.Update(ctx, key, data, revision)
 	}
 	if errors.Is(err, store.ErrConflict) {
-		return nil // it is back
+		return false, nil // it is back
 	}
-	return err
+	return err == nil, err
 }
 
 // LostPresence is how many changes were lost since the start.
