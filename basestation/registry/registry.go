@@ -62,29 +62,48 @@ func New(c Config) *Registry {
 	}
 }
 
+// lastWrites is how long Run writes after its end what waits: a store that does not
+// answer must not keep a basestation from stopping.
+const lastWrites = 3 * time.Second
+
 // Run follows the list of the blocked and writes presence until ctx ends; then
-// it writes what waits. It returns early only with an error of the store.
+// it writes what waits, as far as the store takes it within 3 seconds. It returns
+// early only with an error of the store.
 func (r *Registry) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	watched := make(chan error, 1)
-	go func() { watched <- r.watchBlocked(ctx) }()
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		r.keepWriting(ctx)
+	}()
+	err := r.watchBlocked(ctx)
+	stopped := ctx.Err() != nil
+	cancel()
+	select {
+	case <-written:
+	case <-time.After(lastWrites + time.Second): // it waits for room, until the store is closed
+		r.log.Warn("presence that waits is not written: the store takes no more")
+	}
+	if stopped {
+		return nil
+	}
+	return fmt.Errorf("follow the blocked devices: %w", err)
+}
+
+// keepWriting hands what waits to the store until ctx ends, and then the rest.
+func (r *Registry) keepWriting(ctx context.Context) {
 	tick := time.NewTicker(presenceDelay)
 	defer tick.Stop()
 	for {
 		select {
-		case <-ctx.Done():
-			err := <-watched
-			r.flush(context.WithoutCancel(ctx))
-			return err
-		case err := <-watched:
-			r.flush(ctx)
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("follow the blocked devices: %w", err)
 		case <-tick.C:
 			r.flush(ctx)
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWrites)
+			defer cancel()
+			r.flush(last)
+			return
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -292,4 +293,40 @@ func TestBlocked(t *testing.T) {
 	if p, err := r.Presence(t.Context(), fingerprint(3).ID()); err != nil || p.State != Attached {
 		t.Errorf("what waited at the end: %+v, %v", p, err)
 	}
+}
+
+// A deafStore takes nothing that is written soon, until it is let go.
+type deafStore struct {
+	store.Store
+	let chan struct{}
+}
+
+func (s deafStore) PutSoon(string, []byte) error {
+	<-s.let
+	return store.ErrClosed
+}
+
+// A store that takes nothing keeps nobody from stopping.
+func TestRunEndsWithoutTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := memstore.New()
+		defer m.Close()
+		deaf := deafStore{m, make(chan struct{})}
+		defer close(deaf.let)
+		r := New(Config{Store: deaf})
+		r.Attached(Presence{Fingerprint: attach.Hash{1}})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- r.Run(ctx) }()
+		time.Sleep(2 * presenceDelay) // it is writing
+		cancel()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(time.Minute):
+			t.Error("still running after a minute")
+		}
+	})
 }
