@@ -28,6 +28,7 @@ type hub struct {
 
 	sources *rate[netip.Prefix]         // introductions, by who asks
 	asked   *rate[identity.ID]          // introductions, by who is asked for
+	known   *rate[acquaintance]         // introductions beside those, by who shows a pass of whom
 	told    *rate[identity.Fingerprint] // events
 
 	questions map[uint64]*question   // by the client's index
@@ -114,6 +115,7 @@ func newHub(c attach.NodeConfig, a around, log *slog.Logger) (*hub, error) {
 		around: a, log: log, out: c.Send,
 		sources: newRate[netip.Prefix](a.limits.Introductions, introductionBurst),
 		asked:   newRate[identity.ID](perDeviceIntroductions, introductionBurst),
+		known:   newRate[acquaintance](perKnownIntroductions, introductionBurst),
 		told:    newRate[identity.Fingerprint](perDeviceEvents, introductionBurst),
 
 		questions: map[uint64]*question{}, requests: map[uint64]*request{}, enrolling: map[uint64]particulars{},

@@ -305,3 +305,62 @@ func TestIntroductionsAreBounded(t *testing.T) {
 		t.Error("a no still waits")
 	}
 }
+
+// Who shows a pass of the device is passed on when strangers have used up what may be
+// asked of it, a while; another's pass is worth nothing.
+func TestStrangersKeepNobodyOut(t *testing.T) {
+	w := newWorld(t, Limits{})
+	w.hub.asked = newRate[identity.ID](1, -time.Hour) // used up
+	device := w.device()
+	owner := newKey(t)
+	pass, err := attach.NewPresencePass(device.key, 1, owner.Fingerprint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	met := func(k *identity.Key, pass []byte) bool {
+		var m attach.Introduced
+		return w.asks(k, device.key.ID(), pass).hears(300*time.Millisecond, attach.KindIntroduced, &m)
+	}
+	if !met(owner, pass) {
+		t.Error("the owner was kept out")
+	}
+	if met(owner, nil) || met(newKey(t), nil) || met(newKey(t), pass) || met(owner, append(pass[:len(pass)-1:len(pass)-1], pass[len(pass)-1]^1)) {
+		t.Error("somebody came in without a pass of his own")
+	}
+	times := 1
+	for met(owner, pass) {
+		if times++; times > perKnownIntroductions {
+			t.Fatal("the owner asks without a limit")
+		}
+	}
+}
+
+// What waits for a yes is bounded, and nothing does where there will be none.
+func TestEarlyCandidatesAreFew(t *testing.T) {
+	for _, limited := range []bool{false, true} {
+		w := newWorld(t, Limits{})
+		if limited {
+			w.hub.sources = newRate[netipPrefix](1, -time.Hour)
+		}
+		device := w.device()
+		device.onAsked = func(attach.Introduction) *attach.Answer { return nil }
+		client := w.asks(newKey(t), device.key.ID(), nil)
+		w.run(200*time.Millisecond, nil)
+		for range maxCandidates {
+			client.say(attach.KindCandidates, attach.Candidates{})
+		}
+		w.run(200*time.Millisecond, nil)
+		want := maxEarly
+		if limited {
+			want = 0
+		}
+		if len(w.hub.questions) != 1 {
+			t.Fatalf("%d questions", len(w.hub.questions))
+		}
+		for _, q := range w.hub.questions {
+			if len(q.early) != want {
+				t.Errorf("limited %v: %d offers wait, want %d", limited, len(q.early), want)
+			}
+		}
+	}
+}

@@ -32,6 +32,10 @@ const (
 	// perDeviceIntroductions is how many a minute one device is asked, by whoever:
 	// each costs it a signature check, and a board's core takes milliseconds.
 	perDeviceIntroductions = 240
+	// perKnownIntroductions is how many a minute of one client are passed on beside
+	// those, if it shows a presence pass of the device: an id is no secret, and
+	// strangers who ask for it without a pause must not keep its owner out.
+	perKnownIntroductions = 20
 	// perDeviceEvents is how many events of one device a minute are taken.
 	perDeviceEvents = 120
 

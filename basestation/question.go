@@ -23,6 +23,9 @@ const (
 	rememberedFor = 60 * time.Second
 	// maxCandidates is how many CANDIDATES are passed on in each direction.
 	maxCandidates = 8
+	// maxEarly of them wait for the yes: 150 MB of all that may be under way. A client
+	// has its outside address of each family to tell by then.
+	maxEarly = 2
 	// maxTickets of one introduction: a pool of warm connections, twice.
 	maxTickets = 32
 )
@@ -40,6 +43,7 @@ type question struct {
 	state   questionState
 	no      attach.NotIntroduced // what is said if it comes to a no
 	holder  end                  // of the request, once it is known
+	asked   bool                 // within the limits: there may be a yes
 	early   []attach.Offer       // of the client, before the device said yes
 	offers  int
 	tickets int
@@ -78,6 +82,7 @@ func (h *hub) introduce(now time.Duration, from attach.Peer, i *attach.Introduce
 		h.metrics.limited.Inc()
 		return
 	}
+	q.asked = true
 	o := order{
 		From: end{Number: from.Index}, Device: i.Device, Client: from.Fingerprint, Hash: from.Hash,
 		Introduce: *i, Observed: from.Address, Source: h.addressOf(from.Address),
@@ -102,6 +107,8 @@ func (h *hub) addressOf(a netip.AddrPort) netip.Addr {
 
 // search looks for a device that is not here. It is a task.
 func (h *hub) search(ctx context.Context, o order, pass []byte, device identity.ID, client identity.Fingerprint) {
+	ctx, cancel := context.WithTimeout(ctx, lateYes) // later nobody would hear of it
+	defer cancel()
 	nodes, p, err := h.find(ctx, device)
 	if err != nil {
 		h.log.Warn("a device was not looked for", "device", device, "err", err)
@@ -185,11 +192,14 @@ func (h *hub) clientOffers(now time.Duration, from attach.Peer, o attach.Offer) 
 	if q == nil || q.offers >= maxCandidates {
 		return
 	}
-	q.offers++
 	if q.state != questionIntroduced {
-		q.early = append(q.early, o)
+		if q.asked && len(q.early) < maxEarly {
+			q.offers++
+			q.early = append(q.early, o)
+		}
 		return
 	}
+	q.offers++
 	h.passToDevice(now, q, o)
 }
 

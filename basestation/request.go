@@ -44,7 +44,7 @@ func (h *hub) place(now time.Duration, o order) bool {
 	if a, twice := h.elsewhere[p.Fingerprint]; twice && o.From.Node == "" {
 		h.sendOn(o, []string{a.node}) // it may have left: whoever has it answers
 	}
-	if len(h.requests) >= h.limits.Questions || !h.asked.allow(now, o.Device) {
+	if len(h.requests) >= h.limits.Questions || !h.mayAsk(now, o) {
 		h.metrics.limited.Inc()
 		return true // and the no leaves in its time
 	}
@@ -60,6 +60,25 @@ func (h *hub) place(now time.Duration, o order) bool {
 		h.metrics.limited.Inc()
 	}
 	return true
+}
+
+// An acquaintance is a client and the device of whose pass it is the bearer.
+type acquaintance struct {
+	device identity.ID
+	client identity.Fingerprint
+}
+
+// mayAsk reports whether a device may be asked once more now. The signature of a pass
+// is looked at only when strangers have used up what the device has for everybody.
+func (h *hub) mayAsk(now time.Duration, o order) bool {
+	if h.asked.allow(now, o.Device) {
+		return true
+	}
+	if len(o.Introduce.Presence) == 0 {
+		return false
+	}
+	_, err := attach.CheckPresencePass(o.Introduce.Presence, o.Device, o.Client)
+	return err == nil && h.known.allow(now, acquaintance{o.Device, o.Client})
 }
 
 // askVendor asks the vendor whether an introduction may be. It is a task.
