@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/keyholed/keyhole/protocol/attach"
+	"github.com/keyholed/keyhole/protocol/identity"
 	"github.com/keyholed/keyhole/protocol/session"
 )
 
@@ -112,5 +113,10 @@ func (r *racing) try(m *meeting, yes attach.Introduced, o DialOptions) error {
 		return err
 	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return errors.Join(append([]error{errNoWay}, errs...)...)
+	err = errors.Join(append([]error{errNoWay}, errs...)...)
+	var wrong *identity.MismatchError
+	if errors.As(err, &wrong) {
+		err = fmt.Errorf("%w: %w", ErrBasestation, err) // it has led us to somebody else
+	}
+	return err
 }

@@ -137,7 +137,7 @@ func TestHostileBasestationGainsNothing(t *testing.T) {
 			i.Ticket = attach.NewTicket()
 		}}, ErrBasestation, false},
 		"somebody else at the relay": {habits{twist: func(i *attach.Introduced) { i.Observed = attach.Address{} }, twist2: forgedTCP,
-			meet: func(c net.Conn) { swapped.server.ServeConn(c, session.ViaRelay) }}, errNoWay, true},
+			meet: func(c net.Conn) { swapped.server.ServeConn(c, session.ViaRelay) }}, ErrBasestation, true},
 		"a relay that listens": {habits{twist: func(i *attach.Introduced) { i.Observed = attach.Address{} }, twist2: forgedTCP,
 			meet: func(c net.Conn) {
 				var heard bytes.Buffer
@@ -168,6 +168,9 @@ func TestHostileBasestationGainsNothing(t *testing.T) {
 			var wrong *identity.MismatchError
 			if bad.meet != (errors.As(err, &wrong) && wrong.Got == swapped.key.Fingerprint()) {
 				t.Errorf("somebody else answered: %v; %v", bad.meet, err)
+			}
+			if line := (&Line{options: o}); line.inVain(err) {
+				t.Errorf("a line would give up: %v", err)
 			}
 		})
 	}

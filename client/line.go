@@ -167,8 +167,7 @@ func (l *Line) comeBack(ctx context.Context) error {
 			l.found(conn)
 			return nil
 		}
-		var wrong *identity.MismatchError
-		if ctx.Err() != nil || api.IsCode(err, api.CodeForbidden) || errors.As(err, &wrong) && !l.heardElsewhere() {
+		if ctx.Err() != nil || l.inVain(err) {
 			return err
 		}
 		select {
@@ -177,6 +176,15 @@ func (l *Line) comeBack(ctx context.Context) error {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// inVain tells whether dialling again can lead to nothing else: the device has said
+// so itself, or another one answers at the only address there is. What a
+// basestation leads to is no such word: it may be lying.
+func (l *Line) inVain(err error) bool {
+	var wrong *identity.MismatchError
+	return api.IsCode(err, api.CodeForbidden) ||
+		errors.As(err, &wrong) && !errors.Is(err, ErrBasestation) && !l.heardElsewhere()
 }
 
 // try dials once and makes sure that the device still wants us.

@@ -103,6 +103,8 @@ func why(err error) string {
 	switch {
 	case errors.As(err, &no) && no.Offline:
 		return no.Error()
+	case errors.Is(err, client.ErrBasestation):
+		return "its basestation leads to somebody else"
 	case errors.As(err, &wrong):
 		return "another device answers at its address"
 	case errors.As(err, &no):

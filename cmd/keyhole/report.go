@@ -58,6 +58,9 @@ func explain(err error) (code int, what string, try []string) {
 			try = append(try, string(d.ID)+"    ("+d.Name+")")
 		}
 		return control.ExitUsage, err.Error(), try[:min(len(try), 10)]
+	case errors.Is(err, client.ErrBasestation):
+		return control.ExitNotReachable, flat(err) + ". Nothing was sent to whom it leads to",
+			[]string{"keyhole doctor", "ask who runs the basestation; there is no need to pair anew"}
 	case errors.As(err, &wrong):
 		return control.ExitRefused, "another device answers: " + wrong.Error() + ". Nothing was sent to it",
 			[]string{"keyhole doctor", "keyhole forget, then keyhole pair    (only if your device was reset and made a new key)"}
@@ -86,8 +89,11 @@ func explain(err error) (code int, what string, try []string) {
 	case errors.Is(err, context.DeadlineExceeded):
 		return control.ExitNotReachable, "no answer in time", []string{"keyhole doctor"}
 	}
-	return control.ExitFailed, strings.ReplaceAll(err.Error(), "\n", "; "), nil
+	return control.ExitFailed, flat(err), nil
 }
+
+// flat is an error in one line.
+func flat(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // awayWords keeps to what matters of a device that is known to be off.
 func awayWords(err error, no *client.NotIntroducedError) string {
