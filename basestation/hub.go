@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyholed/keyhole/basestation/push"
 	"github.com/keyholed/keyhole/basestation/registry"
+	"github.com/keyholed/keyhole/basestation/relay"
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
@@ -66,7 +67,10 @@ type around struct {
 	// authorize asks the vendor; nil: nobody is asked.
 	authorize func(context.Context, push.Question) (push.Verdict, error)
 	// pair makes the tickets of one relayed connection; nil: nothing is relayed.
-	pair func(device identity.ID, first func()) (forClient, forDevice attach.Ticket, err error)
+	pair func(who relay.Who, first func()) (forClient, forDevice attach.Ticket, err error)
+	// vendor says on whose account a device relays, "" for nobody's; nil: it does not
+	// matter. It waits for the store.
+	vendor func(context.Context, identity.ID) (string, error)
 	// find says which other nodes may have a device, the likeliest first, and what
 	// is known of it.
 	find func(context.Context, identity.ID) (nodes []string, p registry.Presence, err error)

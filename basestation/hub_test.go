@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyholed/keyhole/basestation/push"
 	"github.com/keyholed/keyhole/basestation/registry"
+	"github.com/keyholed/keyhole/basestation/relay"
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
@@ -90,7 +91,7 @@ func TestRelay(t *testing.T) {
 		w := newWorld(t, Limits{})
 		var first func()
 		forDevice := attach.NewTicket()
-		w.hub.pair = func(_ identity.ID, f func()) (attach.Ticket, attach.Ticket, error) {
+		w.hub.pair = func(_ relay.Who, f func()) (attach.Ticket, attach.Ticket, error) {
 			first = f
 			return attach.NewTicket(), forDevice, nil
 		}

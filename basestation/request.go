@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyholed/keyhole/basestation/push"
+	"github.com/keyholed/keyhole/basestation/relay"
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
@@ -33,6 +34,7 @@ type request struct {
 	until    time.Duration
 	accepted bool
 	offers   int
+	vendor   string
 }
 
 // place asks a device that is attached here; false when it is not.
@@ -48,15 +50,15 @@ func (h *hub) place(now time.Duration, o order) bool {
 		h.metrics.limited.Inc()
 		return true // and the no leaves in its time
 	}
-	if h.authorize == nil {
-		h.request(now, p, o, nil)
+	if h.authorize == nil && h.vendor == nil {
+		h.request(now, p, o, nil, "")
 		return true
 	}
 	question := push.Question{
 		Client: o.Client.String(), Device: string(o.Device), Source: netip.AddrPortFrom(o.Source, max(o.Observed.Port(), 1)).String(),
 		Time: time.Now(), Attach: identity.Fingerprint(p.Hash).String(), // 64 hexadecimal digits as well
 	}
-	if !h.start(func(ctx context.Context) { h.askVendor(ctx, question, o) }) {
+	if !h.start(func(ctx context.Context) { h.prepare(ctx, question, o) }) {
 		h.metrics.limited.Inc()
 	}
 	return true
@@ -81,24 +83,46 @@ func (h *hub) mayAsk(now time.Duration, o order) bool {
 	return err == nil && h.known.allow(now, acquaintance{o.Device, o.Client})
 }
 
-// askVendor asks the vendor whether an introduction may be. It is a task.
-func (h *hub) askVendor(ctx context.Context, question push.Question, o order) {
-	v, err := h.authorize(ctx, question)
-	if err != nil {
-		h.log.Warn("the vendor was asked in vain about an introduction", "device", o.Device, "err", err)
+// prepare finds out what has to be known before a device is asked. It is a task.
+func (h *hub) prepare(ctx context.Context, question push.Question, o order) {
+	grant, allowed := h.askVendor(ctx, question)
+	if !allowed {
+		return // the no leaves in its time
 	}
-	if err != nil || !v.Allow {
-		h.metrics.unauthorized.Inc()
-		return
+	vendor := ""
+	if h.vendor != nil {
+		ctx, cancel := context.WithTimeout(ctx, lateYes)
+		defer cancel()
+		var err error
+		if vendor, err = h.vendor(ctx, o.Device); err != nil {
+			h.log.Warn("it is not known on whose account a device relays", "device", o.Device, "err", err)
+			return
+		}
 	}
 	h.post(func(now time.Duration) {
 		if p, ok := h.node.DeviceByID(o.Device); ok {
-			h.request(now, p, o, v.Grant)
+			h.request(now, p, o, grant, vendor)
 		}
 	})
 }
 
-func (h *hub) request(now time.Duration, p attach.Peer, o order, grant []byte) {
+// askVendor asks the vendor whether an introduction may be.
+func (h *hub) askVendor(ctx context.Context, question push.Question) (grant []byte, allowed bool) {
+	if h.authorize == nil {
+		return nil, true
+	}
+	v, err := h.authorize(ctx, question)
+	if err != nil {
+		h.log.Warn("the vendor was asked in vain about an introduction", "device", question.Device, "err", err)
+	}
+	if err != nil || !v.Allow {
+		h.metrics.unauthorized.Inc()
+		return nil, false
+	}
+	return v.Grant, true
+}
+
+func (h *hub) request(now time.Duration, p attach.Peer, o order, grant []byte, vendor string) {
 	h.number++
 	m := attach.NewIntroduction(h.number, o.Hash, &o.Introduce, o.Observed)
 	m.Grant = grant
@@ -106,7 +130,7 @@ func (h *hub) request(now time.Duration, p attach.Peer, o order, grant []byte) {
 		h.log.Info("a device was not asked", "device", o.Device, "err", err)
 		return
 	}
-	h.requests[h.number] = &request{device: p.Index, id: o.Device, client: o.From, until: now + lateYes}
+	h.requests[h.number] = &request{device: p.Index, id: o.Device, client: o.From, until: now + lateYes, vendor: vendor}
 }
 
 // answer takes a device's word on an introduction.
@@ -145,7 +169,7 @@ func (h *hub) ticket(now time.Duration, number uint64) attach.Ticket {
 		return attach.Ticket{}
 	}
 	var forDevice attach.Ticket
-	forClient, forDevice, err := h.pair(r.id, func() {
+	forClient, forDevice, err := h.pair(relay.Who{Device: string(r.id), Vendor: r.vendor}, func() {
 		h.post(func(now time.Duration) { h.relay(now, number, forDevice) })
 	})
 	if err != nil {

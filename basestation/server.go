@@ -166,19 +166,34 @@ func (s *Server) build() (err error) {
 	}, around{
 		limits: s.config.Limits, self: s.self, certificate: certificate,
 		start: s.tasks.start, post: s.post, remote: s.streams.remote, enrol: s.enrol, authorize: s.config.Authorize,
-		pair: s.pair(), find: s.fleet.find, send: s.fleet.send, tellAll: s.fleet.tell, mine: s.fleet.mine, others: s.fleet.others,
+		pair: s.pair(), vendor: s.vendor(), find: s.fleet.find, send: s.fleet.send, tellAll: s.fleet.tell, mine: s.fleet.mine, others: s.fleet.others,
 		presence: s.registry, events: s.config.Events, seen: s.peers.seen, metrics: s.metrics,
 	}, s.log)
 	return err
 }
 
 // pair returns how tickets are made, or nil.
-func (s *Server) pair() func(identity.ID, func()) (forClient, forDevice attach.Ticket, err error) {
+func (s *Server) pair() func(relay.Who, func()) (forClient, forDevice attach.Ticket, err error) {
 	if s.relay == nil {
 		return nil
 	}
-	return func(device identity.ID, first func()) (attach.Ticket, attach.Ticket, error) {
-		return s.relay.Pair(relay.Who{Device: string(device)}, ticketTime, first)
+	return func(who relay.Who, first func()) (attach.Ticket, attach.Ticket, error) {
+		return s.relay.Pair(who, ticketTime, first)
+	}
+}
+
+// vendor returns how it is found out on whose account a device relays; nil where no
+// quota depends on it.
+func (s *Server) vendor() func(context.Context, identity.ID) (string, error) {
+	if s.relay == nil || s.config.Relay.Quota == nil && s.config.Relay.Limits.PerVendor == (relay.Quota{}) {
+		return nil
+	}
+	return func(ctx context.Context, id identity.ID) (string, error) {
+		d, err := s.registry.Device(ctx, id)
+		if errors.Is(err, store.ErrNotFound) {
+			err = nil // nobody's
+		}
+		return d.Vendor, err
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyholed/keyhole/basestation/registry"
+	"github.com/keyholed/keyhole/basestation/relay"
 	"github.com/keyholed/keyhole/protocol/attach"
 )
 
@@ -272,5 +274,38 @@ func waitFor(t *testing.T, s *Server, what string, so func() bool) {
 		if is {
 			return
 		}
+	}
+}
+
+// The devices of one vendor share its quota.
+func TestVendorsQuota(t *testing.T) {
+	s := begin(t, func(c *Config) { c.Relay = &relay.Config{Limits: relay.Limits{PerVendor: relay.Quota{Tunnels: 1}}} })
+	member := func(vendor string) *peer {
+		d := join(t, s.Server, newKey(t), nil).attached().agrees()
+		if err := s.Registry().Add(t.Context(), registry.Device{ID: d.key.ID(), Vendor: vendor}); err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	relayed := func(d *peer) attach.Ticket {
+		var m attach.Introduced
+		ask(t, s.Server, newKey(t), d.key.ID(), nil).hear(attach.KindIntroduced, &m)
+		return m.Ticket
+	}
+	first, second, other := member("acme"), member("acme"), member("")
+	near := dial(t, s.Server)
+	write(t, near, append(attach.AppendRelayPreface(nil, relayed(first)), "hello"...))
+	var r attach.Relay
+	first.hear(attach.KindRelay, &r)
+	far := dial(t, s.Server)
+	write(t, far, attach.AppendRelayPreface(nil, r.Ticket))
+	if _, err := io.ReadFull(far, make([]byte, 5)); err != nil {
+		t.Fatal(err)
+	}
+	if !relayed(second).IsZero() {
+		t.Error("a second tunnel on the vendor's account")
+	}
+	if relayed(other).IsZero() {
+		t.Error("no tunnel for a device of no vendor")
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/keyholed/keyhole/basestation/push"
 	"github.com/keyholed/keyhole/basestation/registry"
+	"github.com/keyholed/keyhole/basestation/relay"
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
@@ -139,7 +140,7 @@ func newWorld(t testing.TB, limits Limits) *world {
 		enrol: func(_ context.Context, r *attach.Request, wait bool) (attach.Code, bool) {
 			return w.verdict(*r), wait
 		},
-		pair: func(id identity.ID, first func()) (attach.Ticket, attach.Ticket, error) {
+		pair: func(relay.Who, func()) (attach.Ticket, attach.Ticket, error) {
 			return attach.NewTicket(), attach.NewTicket(), nil
 		},
 		find: func(_ context.Context, id identity.ID) ([]string, registry.Presence, error) {

@@ -177,6 +177,12 @@ type Relay struct {
 	// DailyMB is how much one device may have relayed in 24 hours, in millions of
 	// bytes, both directions together. 0 is no bound. Default 0.
 	DailyMB int `toml:"daily_mb"`
+	// VendorTunnels is the number of relayed connections at once of all devices of
+	// one vendor on this node, VendorDailyMB how much they may have relayed in 24
+	// hours. Devices that were added without a vendor are on nobody's account. 0 is
+	// no bound. Default 0.
+	VendorTunnels int `toml:"vendor_tunnels"`
+	VendorDailyMB int `toml:"vendor_daily_mb"`
 }
 
 // Limits bound what peers can make the basestation spend. Zero is never "no limit".

@@ -114,6 +114,8 @@ tunnels = 5
 per_device = 2
 life = "1h"
 daily_mb = 1000
+vendor_tunnels = 3
+vendor_daily_mb = 4000
 [limits]
 devices = 10
 connections = 16
@@ -136,7 +138,7 @@ give_up = "1h"
 		Authorize:   Authorize{"http://127.0.0.1:8080/ask", "/etc/keyhole/s", "/etc/keyhole/ar", 300 * time.Millisecond},
 		Webhooks: []Webhook{{"a", "https://192.0.2.9/x?y=1", []string{"device"}, "/etc/keyhole/w", "/etc/keyhole/wr",
 			time.Second, 1, time.Hour}},
-		Relay:  Relay{false, 5, 2, time.Hour, 1000},
+		Relay:  Relay{false, 5, 2, time.Hour, 1000, 3, 4000},
 		Limits: Limits{10, 16, 1},
 		File:   testFile,
 	}

@@ -158,6 +158,8 @@ func (v *validator) limits() {
 	v.fail(within(v.Relay.PerDevice, 1, 4096), "relay", "per_device")
 	v.fail(span(v.Relay.Life, time.Minute, 30*24*time.Hour), "relay", "life")
 	v.fail(within(v.Relay.DailyMB, 0, 1_000_000_000), "relay", "daily_mb")
+	v.fail(within(v.Relay.VendorTunnels, 0, 500_000), "relay", "vendor_tunnels")
+	v.fail(within(v.Relay.VendorDailyMB, 0, 1_000_000_000), "relay", "vendor_daily_mb")
 	v.fail(within(v.Limits.Devices, 1, 16_000_000), "limits", "devices")
 	v.fail(within(v.Limits.Connections, 16, 1_000_000), "limits", "connections")
 	v.fail(within(v.Limits.Introductions, 1, 100_000), "limits", "introductions")

@@ -179,7 +179,10 @@ var verbs = []string{"show", "add", "block", "reopen", "remove"}
 
 func device(c *call) error {
 	c.flags.BoolVar(&c.json, "json", false, "")
-	reason, note := c.flags.String("reason", "", ""), c.flags.String("note", "", "")
+	reason := c.flags.String("reason", "", "")
+	var added admin.DeviceAdd
+	c.flags.StringVar(&added.Note, "note", "", "")
+	c.flags.StringVar(&added.Vendor, "vendor", "", "")
 	if err := c.parse(2, 2); err != nil {
 		return err
 	}
@@ -194,7 +197,7 @@ func device(c *call) error {
 	d := deviceCall{call: c, base: base, ctx: context.Background(), name: name}
 	switch verb {
 	case "add":
-		return d.add(*note)
+		return d.add(added)
 	case "show":
 		return d.show()
 	case "block":
@@ -250,12 +253,13 @@ func (d *deviceCall) toDevice(done, method, path string, in any) error {
 	return d.say("%s %s", id, done)
 }
 
-func (d *deviceCall) add(note string) error {
-	in := admin.DeviceAdd{Note: note}
+func (d *deviceCall) add(in admin.DeviceAdd) error {
 	if _, err := identity.ParseID(d.name); err == nil {
 		in.ID = d.name
 	} else if _, err := identity.ParseFingerprint(d.name); err == nil {
 		in.Fingerprint = d.name
+	} else if in != (admin.DeviceAdd{}) {
+		return usagef("--note and --vendor are kept of a device, and %s is neither an id nor a fingerprint", d.name)
 	} else {
 		return d.addSerial()
 	}

@@ -34,7 +34,7 @@ const usage = `keyhole-basestation introduces clients to devices, and relays wha
   keyhole-basestation status [--json]            who we are and how many are here
   keyhole-basestation devices [--json] [--state attached|gone|registered]
   keyhole-basestation device show|block|reopen|remove ID|SERIAL [--reason TEXT] [--json]
-  keyhole-basestation device add ID|FINGERPRINT|SERIAL [--note TEXT]    of a serial number: prints its new secret
+  keyhole-basestation device add ID|FINGERPRINT|SERIAL [--vendor NAME] [--note TEXT]    of a serial number: prints its new secret
   keyhole-basestation token create [--scope read|write] [--uses N] [--expires 24h] [--name TEXT] | list | remove ID
   keyhole-basestation secret derive SERIAL       the factory secret, from the master secret
   keyhole-basestation batch N [--prefix ACME-] [--first 1] [--random] [--json]    serials, secrets, labels

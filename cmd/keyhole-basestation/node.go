@@ -152,10 +152,20 @@ func (n *node) openServer() error {
 		c.Relay = &relay.Config{Log: n.log, Limits: relay.Limits{
 			Tunnels:   r.Tunnels,
 			PerDevice: relay.Quota{Tunnels: r.PerDevice, Time: r.Life, Bytes: int64(r.DailyMB) * 1_000_000, Every: 24 * time.Hour},
+			PerVendor: vendorQuota(r),
 		}}
 	}
 	n.server, err = basestation.New(c)
 	return err
+}
+
+// vendorQuota is the zero Quota where there is no bound: then nobody looks whose a
+// device is.
+func vendorQuota(r config.Relay) relay.Quota {
+	if r.VendorTunnels == 0 && r.VendorDailyMB == 0 {
+		return relay.Quota{}
+	}
+	return relay.Quota{Tunnels: r.VendorTunnels, Bytes: int64(r.VendorDailyMB) * 1_000_000, Every: 24 * time.Hour}
 }
 
 func (n *node) openAPI() error {
