@@ -40,7 +40,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits, "waitsocket": waitSocket, "signal": signalServer, "waitlog": waitLog, "setvar": setVar, "api": setAPI,
+			"exits": exits, "waitsocket": waitSocket, "waitgone": waitGone, "signal": signalServer, "waitlog": waitLog, "setvar": setVar, "api": setAPI,
 		},
 	})
 }
@@ -69,15 +69,24 @@ func eventually(ts *testscript.TestScript, what string, done func() bool) {
 	ts.Fatalf("never: %s", what)
 }
 
-// waitsocket [gone]: the basestation answers, or has gone.
-func waitSocket(ts *testscript.TestScript, _ bool, args []string) {
-	gone := len(args) == 1 && args[0] == "gone"
-	eventually(ts, "the socket changes", func() bool {
+// waitsocket: the basestation answers.
+func waitSocket(ts *testscript.TestScript, _ bool, _ []string) {
+	eventually(ts, "the socket answers", func() bool {
 		c, err := net.Dial("unix", filepath.Join(ts.Getenv(envData), "admin.sock"))
 		if err == nil {
 			_ = c.Close()
 		}
-		return gone == (err != nil)
+		return err == nil
+	})
+}
+
+// waitgone: the process whose number is in the file pid has ended, and let go of
+// the data directory.
+func waitGone(ts *testscript.TestScript, _ bool, _ []string) {
+	pid := strings.TrimSpace(ts.ReadFile("pid"))
+	eventually(ts, "process "+pid+" ends", func() bool {
+		status, err := os.ReadFile("/proc/" + pid + "/stat")
+		return err != nil || strings.Contains(string(status), ") Z ")
 	})
 }
 
