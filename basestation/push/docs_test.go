@@ -58,3 +58,23 @@ print(genuine(c["secret"], c["headers"], good))
 		t.Errorf("%v: got\n%s\nwant True False, False", err, out)
 	}
 }
+
+// The question that docs/operator.md shows is the one that is asked.
+func TestDocumentedQuestion(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operator.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "## Authorization")
+	_, rest, _ = strings.Cut(rest, "```json\n")
+	shown, _, _ := strings.Cut(rest, "\n```")
+	var q Question
+	d := json.NewDecoder(strings.NewReader(shown))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&q); err != nil {
+		t.Fatal(err)
+	}
+	if q.Client == "" || q.Device == "" || q.Source == "" || q.Time.IsZero() || q.Attach == "" {
+		t.Errorf("a field is missing: %+v", q)
+	}
+}
