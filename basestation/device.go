@@ -171,7 +171,7 @@ func (h *hub) deviceEvent(now time.Duration, from attach.Peer, m attach.Event) {
 		ctx, cancel := context.WithTimeout(ctx, eventTime)
 		defer cancel()
 		if err := h.events.Push(ctx, e); err != nil {
-			h.log.Warn("an event of a device was not kept", "device", id, "err", err)
+			h.chatter.Warn("an event of a device was not kept", "device", id, "err", err)
 			return
 		}
 		h.metrics.events.Inc()

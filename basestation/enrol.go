@@ -47,10 +47,10 @@ func (s *Server) enrol(ctx context.Context, r *attach.Request, wait bool) (code 
 	case err == nil:
 		return attach.CodeAccepted, true
 	case errors.Is(err, attach.ErrNotEnrolled):
-		s.log.Info("a device was refused", "device", id, "serial", r.Serial, "err", err)
+		s.chatter.Info("a device was refused", "device", id, "serial", r.Serial, "err", err)
 		return attach.CodeRefused, true
 	}
-	s.log.Warn("a device could not be looked up", "device", id, "err", err)
+	s.chatter.Warn("a device could not be looked up", "device", id, "err", err)
 	return attach.CodeBusy, true // it may be one of ours: later
 }
 

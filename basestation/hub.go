@@ -26,6 +26,8 @@ type hub struct {
 	node *attach.Node
 	out  func(to netip.AddrPort, packet []byte)
 	log  *slog.Logger
+	// chatter is log, for lines that strangers can cause.
+	chatter *slog.Logger
 
 	sources *rate[netip.Prefix]         // introductions, by who asks
 	asked   *rate[identity.ID]          // introductions, by who is asked for
@@ -116,7 +118,7 @@ type particulars struct {
 // Unix.
 func newHub(c attach.NodeConfig, a around, log *slog.Logger) (*hub, error) {
 	h := &hub{
-		around: a, log: log, out: c.Send,
+		around: a, log: log, chatter: newChatter(log), out: c.Send,
 		sources: newRate[netip.Prefix](a.limits.Introductions, introductionBurst),
 		asked:   newRate[identity.ID](perDeviceIntroductions, introductionBurst),
 		known:   newRate[acquaintance](perKnownIntroductions, introductionBurst),

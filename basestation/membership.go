@@ -84,7 +84,7 @@ func (m *membership) deliver(message *nodeMessage, send func([]byte) error) {
 		}
 		if err != nil {
 			m.s.metrics.nodeMessagesLost.Inc()
-			m.s.log.Warn("a message to another node is lost", "err", err)
+			m.s.chatter.Warn("a message to another node is lost", "err", err)
 			return
 		}
 		m.s.metrics.nodeMessages.Inc()

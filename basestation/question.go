@@ -111,7 +111,7 @@ func (h *hub) search(ctx context.Context, o order, pass []byte, device identity.
 	defer cancel()
 	nodes, p, err := h.find(ctx, device)
 	if err != nil {
-		h.log.Warn("a device was not looked for", "device", device, "err", err)
+		h.chatter.Warn("a device was not looked for", "device", device, "err", err)
 		return // the no leaves in its time
 	}
 	no, mayKnow := offline(pass, device, client, p)

@@ -95,7 +95,7 @@ func (h *hub) prepare(ctx context.Context, question push.Question, o order) {
 		defer cancel()
 		var err error
 		if vendor, err = h.vendor(ctx, o.Device); err != nil {
-			h.log.Warn("it is not known on whose account a device relays", "device", o.Device, "err", err)
+			h.chatter.Warn("it is not known on whose account a device relays", "device", o.Device, "err", err)
 			return
 		}
 	}
@@ -113,7 +113,7 @@ func (h *hub) askVendor(ctx context.Context, question push.Question) (grant []by
 	}
 	v, err := h.authorize(ctx, question)
 	if err != nil {
-		h.log.Warn("the vendor was asked in vain about an introduction", "device", question.Device, "err", err)
+		h.chatter.Warn("the vendor was asked in vain about an introduction", "device", question.Device, "err", err)
 	}
 	if err != nil || !v.Allow {
 		h.metrics.unauthorized.Inc()
@@ -127,7 +127,7 @@ func (h *hub) request(now time.Duration, p attach.Peer, o order, grant []byte, v
 	m := attach.NewIntroduction(h.number, o.Hash, &o.Introduce, o.Observed)
 	m.Grant = grant
 	if err := h.tell(now, p.Index, attach.KindIntroduction, m); err != nil {
-		h.log.Info("a device was not asked", "device", o.Device, "err", err)
+		h.chatter.Info("a device was not asked", "device", o.Device, "err", err)
 		return
 	}
 	h.requests[h.number] = &request{device: p.Index, id: o.Device, client: o.From, until: now + lateYes, vendor: vendor}
@@ -155,7 +155,7 @@ func (h *hub) answer(now time.Duration, from attach.Peer, a attach.Answer) {
 	i.Certificate = h.certificate
 	body, err := attach.Encode(i)
 	if err != nil {
-		h.log.Info("a yes was not passed on", "device", r.id, "err", err)
+		h.chatter.Info("a yes was not passed on", "device", r.id, "err", err)
 		return
 	}
 	h.send(r.client.Node, &nodeMessage{Introduced: &accepted{r.client.Number, a.Request, body}})
@@ -173,7 +173,7 @@ func (h *hub) ticket(now time.Duration, number uint64) attach.Ticket {
 		h.post(func(now time.Duration) { h.relay(now, number, forDevice) })
 	})
 	if err != nil {
-		h.log.Info("no tickets for a relayed connection", "device", r.id, "err", err)
+		h.chatter.Info("no tickets for a relayed connection", "device", r.id, "err", err)
 		return attach.Ticket{}
 	}
 	return forClient

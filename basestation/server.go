@@ -58,6 +58,7 @@ type Config struct {
 type Server struct {
 	config     Config
 	log        *slog.Logger
+	chatter    *slog.Logger // for lines that strangers can cause
 	keys       *Keyring
 	self       string
 	address    []netip.AddrPort
@@ -111,7 +112,7 @@ func New(c Config) (*Server, error) {
 	}
 	c.Limits = c.Limits.withDefaults()
 	s := &Server{
-		config: c, log: c.Log, began: time.Now(), cookies: new(attach.Cookies), metrics: newMetrics(),
+		config: c, log: c.Log, chatter: newChatter(c.Log), began: time.Now(), cookies: new(attach.Cookies), metrics: newMetrics(),
 		calls: make(chan func(time.Duration), maxCalls), loopDone: make(chan struct{}), ready: make(chan struct{}), lookAgain: make(chan struct{}, 1),
 	}
 	s.hurry, s.hurried = context.WithCancel(context.Background())
