@@ -273,6 +273,12 @@ func TestSerials(t *testing.T) {
 		t.Errorf("stored: %v %v", known, err)
 	}
 	given := strings.Repeat("ab", 32)
+	status, data := d.ask(d.write, "PUT", "/v1/serials/A%2F1", SerialPut{Secret: given})
+	d.is(status, data, 409, api.CodeConflict)
+	if again, _, err := d.records.Secret(t.Context(), "A/1"); err != nil || again != stored {
+		t.Errorf("a refused secret replaced the stored one: %v", err)
+	}
+	d.must("PUT", "/v1/serials/A%2F1", SerialPut{Secret: given, Replace: true}, &made)
 	d.must("PUT", "/v1/serials/B", SerialPut{Secret: given}, &made)
 	if made.Secret != given {
 		t.Errorf("given %s, got %s", given, made.Secret)
@@ -293,9 +299,9 @@ func TestSerials(t *testing.T) {
 		t.Errorf("reopened: %+v", got)
 	}
 	d.must("DELETE", "/v1/serials/B", nil, nil)
-	status, data := d.ask(d.read, "GET", "/v1/serials/B", nil)
+	status, data = d.ask(d.read, "GET", "/v1/serials/B", nil)
 	d.is(status, data, 404, api.CodeNotFound)
-	for _, path := range []string{"/v1/serials/" + strings.Repeat("x", 65), "/v1/serials/C"} {
+	for _, path := range []string{"/v1/serials/" + strings.Repeat("x", 65), "/v1/serials/C", "/v1/serials/C%1b%5b31m"} {
 		status, data := d.ask(d.write, "PUT", path, SerialPut{Secret: "x"})
 		d.is(status, data, 400, api.CodeMalformed)
 	}

@@ -37,7 +37,7 @@ var routes = []route{
 	{answer: (*Server).unblockDevice, Operation: api.Operation{Method: "DELETE", Path: "/v1/devices/{id}/block", Summary: "Let it attach again.", Action: ScopeWrite, Answer: Done{}, Refuses: []api.Code{api.CodeNotFound}}},
 
 	{answer: (*Server).showSerial, Operation: api.Operation{Method: "GET", Path: "/v1/serials/{serial}", Summary: "What is known of a serial number.", Action: ScopeRead, Answer: Serial{}, Refuses: []api.Code{api.CodeMalformed, api.CodeNotFound}}},
-	{answer: (*Server).putSerial, Operation: api.Operation{Method: "PUT", Path: "/v1/serials/{serial}", Summary: "Store the factory secret of a serial number. The answer shows it, once.", Action: ScopeWrite, Request: SerialPut{}, Answer: SerialSecret{}}},
+	{answer: (*Server).putSerial, Operation: api.Operation{Method: "PUT", Path: "/v1/serials/{serial}", Summary: "Store the factory secret of a serial number. The answer shows it, once.", Action: ScopeWrite, Request: SerialPut{}, Answer: SerialSecret{}, Refuses: []api.Code{api.CodeMalformed, api.CodeConflict}}},
 	{answer: (*Server).removeSerial, Operation: api.Operation{Method: "DELETE", Path: "/v1/serials/{serial}", Summary: "Forget the stored secret and the binding of a serial number.", Action: ScopeWrite, Answer: Done{}, Refuses: []api.Code{api.CodeMalformed}}},
 	{answer: (*Server).reopenSerial, Operation: api.Operation{Method: "DELETE", Path: "/v1/serials/{serial}/binding", Summary: "Forget which key a serial number is bound to: the next attach with its secret binds another.", Action: ScopeWrite, Answer: Done{}, Refuses: []api.Code{api.CodeMalformed}}},
 

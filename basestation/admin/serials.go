@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
+	"strings"
+	"unicode"
 
 	"github.com/keyholed/keyhole/basestation/store"
 	"github.com/keyholed/keyhole/protocol/api"
@@ -13,11 +15,13 @@ import (
 
 func serialOf(r *http.Request) (string, error) {
 	serial := r.PathValue("serial")
-	if serial == "" || len(serial) > maxSerialBytes {
-		return "", api.Problemf(api.CodeMalformed, "serial: want 1 to %d bytes", maxSerialBytes)
+	if serial == "" || len(serial) > maxSerialBytes || strings.ContainsFunc(serial, unprintable) {
+		return "", api.Problemf(api.CodeMalformed, "serial: want 1 to %d bytes of printable text", maxSerialBytes)
 	}
 	return serial, nil
 }
+
+func unprintable(c rune) bool { return !unicode.IsPrint(c) }
 
 func (s *Server) showSerial(w http.ResponseWriter, r *http.Request) error {
 	serial, err := serialOf(r)
@@ -49,6 +53,13 @@ func (s *Server) putSerial(w http.ResponseWriter, r *http.Request) error {
 	var in SerialPut
 	if err := decode(w, r, &in); err != nil {
 		return err
+	}
+	_, known, err := s.Records.Secret(r.Context(), serial)
+	switch {
+	case err != nil:
+		return err
+	case known && !in.Replace:
+		return api.Problemf(api.CodeConflict, "this serial number has a secret, and the device that holds it could never attach again with another: remove the serial number first, or send \"replace\": true")
 	}
 	var secret attach.Secret
 	if in.Secret == "" {

@@ -290,7 +290,7 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 	d.must("PUT", "/v1/devices/"+string(blocked.ID())+"/block", BlockAdd{Reason: "r"}, nil)
 	bodies := map[string]any{
 		"POST /v1/devices": DeviceAdd{Fingerprint: key(t).String(), Note: "n"}, "PUT /v1/devices/{id}/block": BlockAdd{},
-		"PUT /v1/serials/{serial}": SerialPut{}, "POST /v1/tokens": TokenAdd{Scope: ScopeRead, Seconds: 9, Uses: 9, Name: "n"},
+		"PUT /v1/serials/{serial}": SerialPut{Replace: true}, "POST /v1/tokens": TokenAdd{Scope: ScopeRead, Seconds: 9, Uses: 9, Name: "n"},
 	}
 	d.must("PUT", "/v1/serials/S", SerialPut{}, nil)
 	if _, err := d.records.Bind(t.Context(), "S", attached); err != nil {

@@ -74,7 +74,8 @@ type Serial struct {
 
 // SerialPut stores a factory secret: PUT /v1/serials/{serial}.
 type SerialPut struct {
-	Secret string `json:"secret,omitempty" doc:"64 hexadecimal digits; absent: one is made"`
+	Secret  string `json:"secret,omitempty" doc:"64 hexadecimal digits; absent: one is made"`
+	Replace bool   `json:"replace,omitempty" doc:"the secret that is stored is given up"`
 }
 
 // SerialSecret is told once.

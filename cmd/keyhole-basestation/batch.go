@@ -57,9 +57,12 @@ func batch(c *call) error {
 		return s
 	}
 	if !*random {
-		master, err := loadMaster(cfg.Enrol.Master)
+		master, made, err := loadMaster(cfg.Enrol.Master)
 		if err != nil {
 			return explain(err, cfg)
+		}
+		if made {
+			fmt.Fprintf(c.stderr, "a new master secret is in %s: keep a copy\n", cfg.Enrol.Master)
 		}
 		secretOf = func(serial string) attach.Secret { return attach.DeriveSecret(master, serial) }
 	}

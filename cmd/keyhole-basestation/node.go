@@ -141,8 +141,12 @@ func (n *node) openServer() error {
 		return err
 	}
 	if c.Enrol == basestation.EnrolSecret {
-		if c.Master, err = loadMaster(n.cfg.Enrol.Master); err != nil {
+		var made bool
+		if c.Master, made, err = loadMaster(n.cfg.Enrol.Master); err != nil {
 			return err
+		}
+		if made {
+			n.log.Info("made a master secret: keep a copy", "file", n.cfg.Enrol.Master)
 		}
 	}
 	if n.asker != nil {
