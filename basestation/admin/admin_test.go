@@ -435,3 +435,38 @@ func TestPageAgainstSorting(t *testing.T) {
 		}
 	}
 }
+
+// Whatever wants a token says that it may be refused for it, and for a store that
+// does not answer.
+func TestDocumentSaysWhatRefuses(t *testing.T) {
+	data, err := describe("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document struct {
+		Paths map[string]map[string]struct {
+			Security  []any
+			Responses map[string]any
+		}
+	}
+	if err := json.Unmarshal(data, &document); err != nil {
+		t.Fatal(err)
+	}
+	guarded := 0
+	for path, operations := range document.Paths {
+		for method, o := range operations {
+			if o.Security == nil {
+				continue
+			}
+			guarded++
+			for _, status := range []string{"401", "403", "429", "500", "503"} {
+				if o.Responses[status] == nil {
+					t.Errorf("%s %s says nothing of status %s", method, path, status)
+				}
+			}
+		}
+	}
+	if guarded < 10 {
+		t.Errorf("%d operations want a token", guarded)
+	}
+}

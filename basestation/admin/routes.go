@@ -52,7 +52,8 @@ func describe(version string) ([]byte, error) {
 	for _, r := range routes {
 		operations = append(operations, r.Operation)
 		if r.Action != "" {
-			operations[len(operations)-1].Refuses = append([]api.Code{api.CodeToken}, r.Refuses...)
+			// Tokens are in the store, so all of these fail while it does not answer.
+			operations[len(operations)-1].Refuses = append([]api.Code{api.CodeToken, api.CodeUnavailable}, r.Refuses...)
 		}
 	}
 	return api.Document{
