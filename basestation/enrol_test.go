@@ -227,6 +227,28 @@ func TestKeyring(t *testing.T) {
 	}
 }
 
+// Root keys that are lost are not replaced in silence, unless all is begun anew.
+func TestLostRootKeys(t *testing.T) {
+	dir := t.TempDir()
+	first, err := OpenKeyring(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(dir + "/" + rootFile); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenKeyring(dir); err == nil || !strings.Contains(err.Error(), rootFile) {
+		t.Errorf("without %s: %v", rootFile, err)
+	}
+	if err := os.Remove(dir + "/" + nodeFile); err != nil {
+		t.Fatal(err)
+	}
+	second, err := OpenKeyring(dir)
+	if err != nil || second.Keys()[0] == first.Keys()[0] {
+		t.Errorf("begun anew: %v", err)
+	}
+}
+
 // cut leaves half of a file.
 func cut(t *testing.T, path string) {
 	t.Helper()

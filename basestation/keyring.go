@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"os"
 	"path/filepath"
 
 	"github.com/keyholed/keyhole/basestation/registry"
@@ -64,10 +65,15 @@ type nodeText struct {
 
 // OpenKeyring reads the keys in a data directory, and makes the directory and
 // what is missing in it. A file that is damaged, or that others may read, is an
-// error and stays as it is: devices trust these keys alone.
+// error and stays as it is: devices trust these keys alone. So are root keys that
+// are missing where a node has been: new ones would be those of another basestation.
 func OpenKeyring(dir string) (*Keyring, error) {
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if missing(dir, rootFile) && !missing(dir, nodeFile) {
+		return nil, fmt.Errorf("%s is missing and devices trust its keys alone: put the copy of it back, or remove %s as well to begin anew",
+			filepath.Join(dir, rootFile), nodeFile)
 	}
 	k := new(Keyring)
 	for _, f := range []struct {
@@ -84,6 +90,11 @@ func OpenKeyring(dir string) (*Keyring, error) {
 		}
 	}
 	return k, nil
+}
+
+func missing(dir, name string) bool {
+	_, err := os.Lstat(filepath.Join(dir, name))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 func readOrMake(path string, create func() ([]byte, error), read func([]byte) error) error {
