@@ -1,11 +1,15 @@
 package basestation
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"net/netip"
 	"reflect"
 	"testing"
+	"time"
 
+	"github.com/keyholed/keyhole/basestation/memstore"
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
@@ -69,4 +73,23 @@ func FuzzNodeMessage(f *testing.F) {
 			t.Errorf("%s: %v", b, err)
 		}
 	})
+}
+
+// Whoever asks a loop that is behind waits for as long as he has said.
+func TestAskingABusyLoop(t *testing.T) {
+	m := memstore.New()
+	defer m.Close()
+	s, err := New(Config{Listen: []string{"127.0.0.1:0"}, Data: t.TempDir(), Store: m})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for range maxCalls {
+		s.calls <- func(time.Duration) {} // nobody takes them
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := s.Devices(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, want the end of its time", err)
+	}
 }

@@ -240,10 +240,17 @@ func (s *Server) post(f func(now time.Duration)) {
 // do calls f in the loop and waits for it; false when the loop has ended.
 func (s *Server) do(ctx context.Context, f func(now time.Duration)) bool {
 	done := make(chan struct{})
-	s.post(func(now time.Duration) {
+	call := func(now time.Duration) {
 		defer close(done)
 		f(now)
-	})
+	}
+	select {
+	case s.calls <- call:
+	case <-s.loopDone:
+		return false
+	case <-ctx.Done():
+		return false
+	}
 	select {
 	case <-done:
 		return true
