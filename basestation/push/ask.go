@@ -160,7 +160,7 @@ func (a *Asker) ask(ctx context.Context, q Question) (Verdict, error) {
 	a.secrets.setHeaders(r, newID(), time.Now(), body)
 	answer, err := a.client.Do(r)
 	if err != nil {
-		return Verdict{}, err
+		return Verdict{}, withoutURL(err)
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -224,4 +226,33 @@ func FuzzParseSecrets(f *testing.F) {
 			t.Errorf("%d secrets", len(all))
 		}
 	})
+}
+
+// The URL of a receiver may be all that protects it, and does not get into the log.
+func TestURLIsNotLogged(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := "http://" + l.Addr().String() + "/hooks/T0-secret?token=secret"
+	_ = l.Close() // nobody answers
+	secrets, err := ParseSecrets(string(newSecret()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := NewAsker(AskConfig{URL: at, Secrets: secrets})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	h, err := newHook(Webhook{Name: "a", URL: at, Secrets: secrets}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, asked := a.Ask(t.Context(), Question{Source: "192.0.2.1:9"})
+	for what, err := range map[string]error{"asked": asked, "told": h.post(t.Context(), "evt_1", nil)} {
+		if err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
 }

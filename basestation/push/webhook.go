@@ -257,7 +257,7 @@ func (h *hook) post(ctx context.Context, id string, body []byte) error {
 	h.Secrets.setHeaders(r, id, time.Now(), body)
 	answer, err := h.client.Do(r)
 	if err != nil {
-		return err
+		return withoutURL(err)
 	}
 	defer answer.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, maxAnswerBytes)) // so that the connection can be used again
@@ -266,6 +266,15 @@ func (h *hook) post(ctx context.Context, id string, body []byte) error {
 	}
 	seconds, _ := strconv.Atoi(answer.Header.Get("Retry-After")) // a date, or nonsense, is our own back-off
 	return &refusal{status: answer.StatusCode, after: time.Duration(min(max(seconds, 0), 86400)) * time.Second}
+}
+
+// withoutURL keeps a receiver's URL, which may itself be the secret, out of the log.
+func withoutURL(err error) error {
+	var e *url.Error
+	if errors.As(err, &e) {
+		return e.Err
+	}
+	return err
 }
 
 // A refusal is an answer that is no yes.
