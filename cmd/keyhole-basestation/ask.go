@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/keyholed/keyhole/basestation/admin"
 	"github.com/keyholed/keyhole/protocol/identity"
@@ -168,7 +169,7 @@ func dash(text string) string {
 // printable keeps what a device says of itself from commanding a terminal.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 || r == 0x202e || r == 0x2066 {
+		if unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) { // commands, and marks of direction
 			return '?'
 		}
 		return r
