@@ -48,6 +48,7 @@ func (d *testDevice) attachTo(b *testBase, closed closedWays) *farSide {
 	f := &farSide{testDevice: d, base: b, socket: session.NewSocket(udp), closed: closed, accepted: map[uint64]*introducedClient{}}
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	f.puncher = reach.NewPuncher(f.socket, nil)
+	f.puncher.OnProven(f.socket.Proven)
 	told := b.told()
 	f.link, err = reach.NewLink(reach.LinkConfig{Key: d.key, Roots: (Basestation{Addresses: told.Addresses, Keys: told.Keys}).roots(), Addresses: told.Addresses, Packets: f.socket, Message: f.message})
 	if err != nil {
@@ -138,8 +139,8 @@ func (f *farSide) introduced(i attach.Introduction) {
 		return
 	}
 	f.running.Go(func() {
-		for proven := range f.puncher.Punch(f.ctx, i.Hash, []netip.AddrPort{i.Observed.AddrPort}) {
-			f.socket.Proven(proven)
+		for range f.puncher.Punch(f.ctx, i.Hash, []netip.AddrPort{i.Observed.AddrPort}) {
+			// OnProven has seen to it.
 		}
 	})
 }

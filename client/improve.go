@@ -96,8 +96,8 @@ func (l *Line) improvement(ctx context.Context, conn *Conn) (o DialOptions, wort
 // lossy tells whether a path brings much less than its round trip allows.
 func (c *Conn) lossy(ctx context.Context) bool {
 	d, err := c.deliver(ctx)
-	if err != nil || d.goodput <= 0 {
-		return false
+	if err != nil {
+		return ctx.Err() == nil // it cannot even be measured
 	}
 	expected := slowStarts*d.roundTrip + slowGrace
 	return d.cost() > 2*expected

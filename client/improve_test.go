@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"io"
 	"net"
 	"testing"
@@ -165,4 +166,22 @@ func TestLineLeavesALossyPath(t *testing.T) {
 	f.change(closedWays{tcp: true})
 	line.run(t)
 	line.until(t, func(c *Conn) bool { return c.Via() == session.ViaRelay })
+}
+
+// A path on which nothing comes back any more is one to be compared with the relay.
+func TestWhatCannotBeMeasuredIsLossy(t *testing.T) {
+	f := newTestDevice(t).attachTo(newTestBase(t), closedWays{tcp: true, relay: true})
+	conn := f.dialFar(f.away(), DialOptions{})
+	if conn.lossy(t.Context()) {
+		t.Error("a good path is lossy")
+	}
+	conn.Close()
+	if !conn.lossy(t.Context()) {
+		t.Error("a dead path is not lossy")
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if conn.lossy(over) {
+		t.Error("nobody wants to know any more")
+	}
 }
