@@ -16,12 +16,21 @@ import (
 
 func listen(t *testing.T) (l net.Listener, at netip.AddrPort) {
 	t.Helper()
-	l, err := ListenReusable(t.Context(), "tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := ListenReusable(t.Context(), "tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		at := l.Addr().(*net.TCPAddr).AddrPort()
+		// The port may be free on this address alone: another program's connection
+		// from it, of another address, would keep us from connecting from it.
+		everywhere, err := ListenReusable(t.Context(), "tcp4", netip.AddrPortFrom(netip.IPv4Unspecified(), at.Port()).String())
+		if err == nil {
+			everywhere.Close()
+			return l, at
+		}
 	}
-	t.Cleanup(func() { l.Close() })
-	return l, l.Addr().(*net.TCPAddr).AddrPort()
 }
 
 // serveOne answers the next connection to l.
@@ -274,7 +283,10 @@ func TestObserver(t *testing.T) {
 	defer l.Close()
 	conns := accepting(t.Context(), base)
 	answer := func() net.Conn {
-		conn := <-conns
+		conn, ok := <-conns
+		if !ok {
+			return nil // the test has failed
+		}
 		_, _ = io.ReadFull(conn, make([]byte, 2))
 		_, _ = conn.Write(attach.AppendSeen(nil, conn.RemoteAddr().(*net.TCPAddr).AddrPort()))
 		return conn
@@ -282,8 +294,8 @@ func TestObserver(t *testing.T) {
 	var o Observer
 	for range 2 {
 		var releases []func()
-		answered := make(chan net.Conn)
-		go func() { answered <- answer() }()
+		answered := make(chan net.Conn, 1)
+		go func() { answered <- answer() }() // buffered: nobody may wait for it
 		for range 2 {
 			seen, release, err := o.Observe(t.Context(), int(own.Port()), at)
 			if err != nil || seen != own {
@@ -308,8 +320,11 @@ func TestObserver(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
-		conn := <-conns
+		conn, ok := <-conns
 		cancel()
+		if !ok {
+			return
+		}
 		_, _ = io.Copy(io.Discard, conn)
 		conn.Close()
 	}()
