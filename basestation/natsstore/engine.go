@@ -58,6 +58,9 @@ func startEngine(ctx context.Context, dir string, log *slog.Logger) (*engine, er
 }
 
 func (e *engine) start(ctx context.Context) error {
+	if err := e.distrustIndices(); err != nil {
+		return err
+	}
 	s, err := server.NewServer(&server.Options{
 		ServerName: "keyhole-basestation",
 		DontListen: true, // nothing: clients come over a pipe in this process

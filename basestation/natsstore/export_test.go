@@ -10,4 +10,4 @@ func (s *Store) Join(ctx context.Context) (*Store, error) {
 
 // Examine runs the look through all records that an embedded store does by
 // itself some time after its start.
-func (s *Store) Examine(ctx context.Context) error { return s.examine(ctx) }
+func (s *Store) Examine(ctx context.Context) error { return s.examine(ctx, 0) }

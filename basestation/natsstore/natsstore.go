@@ -131,7 +131,9 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, errors.Join(err, e.stop())
 	}
 	s.engine = e
-	s.watchOver()
+	if err := s.lookThrough(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	return s, nil
 }
 

@@ -20,7 +20,7 @@ import (
 // at most (seen with 2.15.2: a truncated block, a flipped byte, a missing file).
 // A record that is silently gone may be what kept somebody out, so we look
 // ourselves: a close leaves the state of both streams in DIR/laid, and the next
-// Open compares; and some time after a start all records are read once.
+// Open compares; and all records are read once, at the start or some time after it.
 
 // mark is the content of DIR/laid in JSON. It is empty while the store is open,
 // and so after a crash, when there is nothing to compare.
@@ -71,6 +71,23 @@ func parseMark(data []byte) (m mark, err error) {
 // wasLaid tells whether both streams were there once. An external NATS, for
 // which e is nil, answers for itself.
 func (e *engine) wasLaid() bool { return e != nil && e.before.there }
+
+// distrustIndices has NATS read all blocks and check their sums when it starts. With
+// the indices that a clean stop leaves it looks at none of them, and a record in which
+// a bit has flipped is then one that was never there, such as that of a device that
+// was to stay out.
+func (e *engine) distrustIndices() error {
+	indices, err := filepath.Glob(filepath.Join(e.dir, "jetstream", "*", "streams", "*", "msgs", "index.db"))
+	if err != nil {
+		return err // the pattern is ours
+	}
+	for _, name := range indices {
+		if err := os.Remove(name); err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+	}
+	return nil
+}
 
 // laid notes that the streams are there and open.
 func (e *engine) laid() error {
@@ -126,7 +143,23 @@ func (e *engine) leave(ctx context.Context, s *Store) error {
 const (
 	examineAfter = 30 * time.Second // devices come back first
 	examinePause = 10 * time.Millisecond
+	// examineAtOnce is how many records are read before anybody relies on them: a
+	// tenth of a second.
+	examineAtOnce = 20_000
 )
+
+// lookThrough reads every record once: before Open returns where they are few, else
+// in the background.
+func (s *Store) lookThrough(ctx context.Context) error {
+	if !s.engine.wasLaid() {
+		return nil
+	}
+	if s.records.CachedInfo().State.Msgs > examineAtOnce {
+		s.watchOver()
+		return nil
+	}
+	return s.examine(ctx, 0)
+}
 
 // watchOver reads every record once, in the background: 256 in 10 ms at most, so
 // that a million take a minute and their blocks no memory to speak of.
@@ -140,7 +173,7 @@ func (s *Store) watchOver() {
 		if wait(ctx, examineAfter) != nil {
 			return
 		}
-		switch err := s.examine(ctx); {
+		switch err := s.examine(ctx, examinePause); {
 		case errors.Is(err, ErrDamaged):
 			s.health.condemn(err)
 			s.log.Error("the store is damaged", "error", err)
@@ -163,17 +196,17 @@ func wait(ctx context.Context, d time.Duration) error {
 
 // examine returns ErrDamaged when fewer records can be read than NATS has. Twice,
 // because a trace that expires meanwhile is missing too.
-func (s *Store) examine(ctx context.Context) error {
+func (s *Store) examine(ctx context.Context, pause time.Duration) error {
 	var err error
 	for range 2 {
-		if err = s.examineOnce(ctx); err == nil || ctx.Err() != nil {
+		if err = s.examineOnce(ctx, pause); err == nil || ctx.Err() != nil {
 			return nil
 		}
 	}
 	return err
 }
 
-func (s *Store) examineOnce(ctx context.Context) error {
+func (s *Store) examineOnce(ctx context.Context, pause time.Duration) error {
 	r := &reader{s: s}
 	if err := s.retry(ctx, r.open); err != nil {
 		return err
@@ -190,7 +223,7 @@ func (s *Store) examineOnce(ctx context.Context) error {
 		if count == 0 {
 			break
 		}
-		if err := wait(ctx, examinePause); err != nil {
+		if err := wait(ctx, pause); err != nil {
 			return err
 		}
 	}
