@@ -36,6 +36,7 @@ func (s *Server) enrol(ctx context.Context, r *attach.Request, wait bool) (code 
 	id := r.Fingerprint.ID()
 	switch {
 	case s.registry.Blocked(id):
+		s.chatter.Info("a blocked device was refused", "device", id)
 		return attach.CodeRefused, true
 	case s.config.Enrol == EnrolOpen || s.config.Enrol == "":
 		return attach.CodeAccepted, true

@@ -45,6 +45,7 @@ type station struct {
 	passes  passes
 
 	complaints *complaints
+	told       *told
 	floor      atomic.Int64 // of time, in seconds; as in the file
 
 	inbox   chan message   // from the link to handle; when it is full, messages are lost
@@ -83,6 +84,7 @@ func (d *Daemon) openStation(socket *session.Socket) error {
 	kept := s.begin()
 	s.floor.Store(kept.Time)
 	s.complaints = newComplaints(s.log)
+	s.told = &told{log: s.log}
 	s.open = newIntroductions(d.store.Known, time.Now)
 	s.puncher = reach.NewPuncher(socket, s.log)
 	s.puncher.OnProven(socket.Proven)
@@ -199,6 +201,8 @@ func (s *station) run(ctx context.Context, ready func()) error {
 func (s *station) followNetwork(ctx context.Context, changes <-chan struct{}) {
 	hourly := time.NewTicker(floorEvery)
 	defer hourly.Stop()
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
 	for {
 		s.raiseFloor(synchronized(unix.Adjtimex, timesyncStamp), time.Now())
 		select {
@@ -206,6 +210,9 @@ func (s *station) followNetwork(ctx context.Context, changes <-chan struct{}) {
 			return
 		case <-changes:
 			s.link.NetworkChanged()
+		case <-look.C:
+			s.told.report(s.link.Status())
+			continue
 		case <-hourly.C:
 		}
 	}
@@ -222,6 +229,7 @@ func (s *station) linkChanged(e attach.LinkEvent) {
 		s.sayEpoch()
 		s.alarms.kick(true)
 	}
+	s.told.report(s.link.Status())
 	s.d.panel.refresh()
 }
 
