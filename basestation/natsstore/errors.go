@@ -61,7 +61,8 @@ func passing(err error) bool {
 	case errors.As(err, &f), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrAuthorization):
 		return false
 	case errors.As(err, &api):
-		return api.Code == 503 && api.ErrorCode != insufficientResources || api.ErrorCode == batchIncomplete
+		return api.Code == 503 && api.ErrorCode != insufficientResources ||
+			api.ErrorCode == batchIncomplete || api.ErrorCode == noPeers
 	}
 	for _, known := range []error{
 		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrDisconnected,
@@ -76,6 +77,7 @@ func passing(err error) bool {
 
 // Codes of JetStream that nats.go does not name.
 const (
+	noPeers               = 10005 // too few servers are known to be online: seen while a cluster starts
 	insufficientResources = 10023
 	replicasNotSupported  = 10074 // the server is alone
 	batchIncomplete       = 10176
