@@ -9,14 +9,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-)
 
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("mounting needs root")
-	}
-}
+	"github.com/keyholed/keyhole/internal/testnet"
+)
 
 // smallDisks are file systems of a few megabytes to fill.
 var smallDisks = map[string]func(t *testing.T, at string){
@@ -42,7 +37,7 @@ var smallDisks = map[string]func(t *testing.T, at string){
 }
 
 func TestFullDisk(t *testing.T) {
-	needRoot(t)
+	testnet.Root(t)
 	for kind, mount := range smallDisks {
 		t.Run(kind, func(t *testing.T) {
 			b := benchOn(t, mount)
@@ -133,7 +128,7 @@ func empty(t *testing.T, dir string) {
 }
 
 func TestReadOnlyState(t *testing.T) {
-	needRoot(t)
+	testnet.Root(t)
 	b := benchOn(t, smallDisks["tmpfs"])
 	b.enter(1, "Alice", "")
 	b.enter(2, "Bob", RoleViewer)

@@ -138,6 +138,7 @@ func (f *farSide) introduced(i attach.Introduction) {
 	if f.ways().udp {
 		return
 	}
+	f.server.Expect(netip.AddrPortFrom(i.Observed.Addr(), 0)) // his QUIC may be looked at before his proof
 	f.running.Go(func() {
 		for range f.puncher.Punch(f.ctx, i.Hash, []netip.AddrPort{i.Observed.AddrPort}) {
 			// OnProven has seen to it.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/keyholed/keyhole/acl"
 	"github.com/keyholed/keyhole/daemon/control"
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/api"
 	"github.com/keyholed/keyhole/protocol/session"
 )
@@ -201,9 +202,7 @@ func TestFailedStarts(t *testing.T) {
 
 // On a read-only disk people get in as before; only changes are refused.
 func TestReadOnlyState(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounting needs root")
-	}
+	testnet.Root(t)
 	dir := shortDir(t)
 	mountpoint := filepath.Join(dir, "state")
 	mountTmpfs(t, mountpoint, "size=16m")
@@ -266,9 +265,7 @@ func mountTmpfs(t *testing.T, dir, options string) {
 
 // On a full disk nobody new comes in, and who has to go out goes out.
 func TestFullDisk(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounting needs root")
-	}
+	testnet.Root(t)
 	dir := shortDir(t)
 	mountTmpfs(t, filepath.Join(dir, "state"), "size=2m")
 	d := startIn(t, dir, text(dir, ""))

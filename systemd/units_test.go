@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/keyholed/keyhole/internal/testnet"
 )
 
 // maxExposure is ten times the figure that `systemd-analyze security` may give:
@@ -25,14 +27,7 @@ func unitText(t *testing.T, name string) string {
 // analyze finds systemd-analyze. Root is expected to have installed it.
 func analyze(t *testing.T) string {
 	t.Helper()
-	path, err := exec.LookPath("systemd-analyze")
-	if err != nil && os.Getuid() != 0 {
-		t.Skip("systemd-analyze is not installed (Debian package systemd)")
-	}
-	if err != nil {
-		t.Fatal("install the Debian package systemd, or run make packages: ", err)
-	}
-	return path
+	return testnet.Program(t, "systemd-analyze")
 }
 
 // services are the units that run something.

@@ -174,9 +174,6 @@ func tunnelled(t testing.TB, address string) string {
 // 461 and plays over TCP. The own address in Content-Base troubles none. (VLC
 // as Debian builds it has no module for RTSP.)
 func TestPlayersFallBackToTCP(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts real players")
-	}
 	picture := t.TempDir() + "/p.png"
 	for _, player := range []struct {
 		name string

@@ -14,6 +14,7 @@ import (
 
 	"github.com/keyholed/keyhole/basestation/natsstore"
 	"github.com/keyholed/keyhole/basestation/store"
+	"github.com/keyholed/keyhole/internal/testnet"
 )
 
 func open(t *testing.T, dir string) (*natsstore.Store, error) {
@@ -263,9 +264,7 @@ func flip(t *testing.T, path string) {
 // acknowledged stays, and with room again the store goes on, at the latest after
 // a restart.
 func TestFullDisk(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounts a file system, which only root may")
-	}
+	testnet.Root(t)
 	dir := t.TempDir()
 	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", dir).CombinedOutput(); err != nil {
 		t.Fatalf("mount: %v: %s", err, out)
@@ -351,6 +350,9 @@ func sockets(t *testing.T) (n int) {
 // TestCrash kills a process in the middle of writing: what it had said to be
 // written is there, and the directory is free.
 func TestCrash(t *testing.T) {
+	if dir := os.Getenv("KEYHOLE_CRASH_DIR"); dir != "" {
+		writeUntilKilled(t, dir)
+	}
 	dir := t.TempDir()
 	rounds := 2
 	if os.Getenv("KEYHOLE_FULL") != "" {
@@ -358,7 +360,7 @@ func TestCrash(t *testing.T) {
 	}
 	acknowledged := map[string]bool{}
 	for round := range rounds {
-		child := exec.Command(os.Args[0], "-test.run=^TestCrashChild$")
+		child := exec.Command(os.Args[0], "-test.run=^TestCrash$")
 		child.Env = append(os.Environ(), "KEYHOLE_CRASH_DIR="+dir, fmt.Sprintf("KEYHOLE_CRASH_ROUND=%d", round))
 		out, err := child.StdoutPipe()
 		if err != nil {
@@ -397,12 +399,8 @@ func TestCrash(t *testing.T) {
 	t.Logf("%d acknowledged writes, none lost in %d crashes", len(acknowledged), rounds)
 }
 
-// TestCrashChild is the process that TestCrash kills.
-func TestCrashChild(t *testing.T) {
-	dir := os.Getenv("KEYHOLE_CRASH_DIR")
-	if dir == "" {
-		t.Skip("run by TestCrash")
-	}
+// writeUntilKilled is the process that TestCrash kills.
+func writeUntilKilled(t *testing.T, dir string) {
 	s, err := natsstore.Open(t.Context(), natsstore.Config{Dir: dir})
 	if err != nil {
 		t.Fatal(err)

@@ -52,9 +52,6 @@ func conformance(t *testing.T, url string, replicas int) {
 }
 
 func TestExternal(t *testing.T) {
-	if os.Getenv("KEYHOLE_FULL") == "" {
-		t.Skip("the cluster stands for it; KEYHOLE_FULL=1 runs both")
-	}
 	conformance(t, testnats.Start(t, 1, nil).URL(), 1)
 }
 
@@ -174,9 +171,6 @@ func TestOutage(t *testing.T) {
 // TestServerHangs: a server that says nothing and closes nothing is worse than a
 // dead one. It is left for another within a few missed signs of life.
 func TestServerHangs(t *testing.T) {
-	if os.Getenv("KEYHOLE_FULL") == "" {
-		t.Skip("takes half a minute; KEYHOLE_FULL=1 runs it")
-	}
 	t.Parallel()
 	cluster := testnats.Start(t, 3, nil)
 	w := newWorkload(t, cluster.URL())

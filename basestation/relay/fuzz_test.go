@@ -28,7 +28,7 @@ func FuzzPreface(f *testing.F) {
 	f.Fuzz(func(t *testing.T, head, rest []byte) {
 		sender, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
-			t.Skip(err) // no ports left
+			return // no ports left
 		}
 		conn, err := l.Accept()
 		if err != nil {

@@ -70,9 +70,7 @@ func TestVanishedPeersAreGivenUp(t *testing.T) {
 //
 //	device 198.51.100.30 ── relay 198.51.100.10 ──25 ms, 1 % lost── client 198.51.100.40
 func BenchmarkFarClient(b *testing.B) {
-	if unix.Getuid() != 0 {
-		b.Skip("namespaces are for root")
-	}
+	testnet.Root(b)
 	n := testnet.NewInternet(b)
 	near := n.Host(b, "198.51.100.30")
 	far := n.HostLine(b, "198.51.100.40", farLine)

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/keyholed/keyhole/internal/testnet"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -21,7 +23,7 @@ func open(t testing.TB, network, address string) *Conn {
 	}
 	udp, err := net.ListenUDP(network, a)
 	if err != nil {
-		t.Skipf("no %s here: %v", network, err)
+		testnet.Lacking(t, err.Error())
 	}
 	c, err := New(udp)
 	if err != nil {

@@ -20,6 +20,10 @@ import (
 //
 //	10.79.0.1 ─ br0, not named
 func TestLocalOfRealConnections(t *testing.T) {
+	if source, target, ok := strings.Cut(os.Getenv("KEYHOLE_DIAL"), " "); ok {
+		dialFromAfar(t, source, target)
+		return
+	}
 	if !testnet.Isolate(t) {
 		return
 	}
@@ -52,7 +56,7 @@ func TestLocalOfRealConnections(t *testing.T) {
 			{"198.51.100.7", "10.77.0.1", false, "not in a network"},
 			{"10.77.0.3", "10.79.0.1", true, "eth0"}, // our other address, but the neighbour's wire
 		} {
-			dial := far.Command(os.Args[0], "-test.run=^TestDialer$")
+			dial := far.Command(os.Args[0], "-test.run=^TestLocalOfRealConnections$")
 			dial.Env = append(os.Environ(), fmt.Sprintf("KEYHOLE_DIAL=%s %s:%d", c.source, c.target, port))
 			if err := dial.Start(); err != nil {
 				t.Fatal(err)
@@ -85,12 +89,8 @@ func TestLocalOfRealConnections(t *testing.T) {
 	}
 }
 
-// TestDialer is the far end of TestLocalOfRealConnections.
-func TestDialer(t *testing.T) {
-	source, target, ok := strings.Cut(os.Getenv("KEYHOLE_DIAL"), " ")
-	if !ok {
-		t.Skip("runs as a part of TestLocalOfRealConnections")
-	}
+// dialFromAfar is the far end of TestLocalOfRealConnections, in a process of its own.
+func dialFromAfar(t *testing.T, source, target string) {
 	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(source), 0))}
 	conn, err := d.Dial("tcp", target)
 	if err != nil {

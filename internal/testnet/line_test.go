@@ -4,16 +4,13 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 )
 
 // A line delays, loses and holds back what it says.
 func TestLine(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
+	Root(t)
 	n := NewInternet(t)
 	go echo(n.Base.ListenUDP(t, 1000))
 	h := n.Home(t, PortRestricted)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -61,9 +60,7 @@ const quiet = 300 * time.Millisecond
 
 // Each kind maps and filters as it says, for UDP.
 func TestNATKinds(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
+	Root(t)
 	n := NewInternet(t)
 	other := n.Host(t, "198.51.100.11")
 	base1, base2, stranger := n.Base.ListenUDP(t, 1000), n.Base.ListenUDP(t, 2000), other.ListenUDP(t, 1000)
@@ -125,9 +122,7 @@ func TestNATKinds(t *testing.T) {
 // A machine moves from one home to another, gets another address, and a router
 // changes its kind.
 func TestMove(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
+	Root(t)
 	n := NewInternet(t)
 	go echo(n.Base.ListenUDP(t, 1000))
 	a, b := n.Home(t, PortRestricted), n.HomeIn(t, Symmetric, "192.168.1.0/24")

@@ -17,7 +17,6 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,9 +39,7 @@ func Isolate(t *testing.T) bool {
 		run(t, "ip", "link", "set", "dev", "lo", "up")
 		return true
 	}
-	if runtime.GOOS != "linux" || os.Getuid() != 0 {
-		t.Skip("network namespaces need Linux and root")
-	}
+	Root(t)
 	ns := New(t)
 	cmd := ns.Command(os.Args[0], "-test.run=^"+regexp.QuoteMeta(t.Name())+"$", "-test.v", "-test.count=1")
 	cmd.Env = append(os.Environ(), insideVariable+"="+t.Name())

@@ -145,7 +145,7 @@ func FuzzBothRoles(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, seed, context, prover, verifier []byte) {
 		if len(context)+len(prover)+len(verifier) > 1<<12 {
-			t.Skip()
+			return
 		}
 		who := Parties{context, prover, verifier}
 		all := stretchTo(seed, SecretBytes+2*wideBytes)

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/attach"
 )
 
@@ -77,7 +78,7 @@ func TestAddressChanges(t *testing.T) {
 	for i, ip := range []string{"127.0.0.1:0", "127.0.0.2:0"} {
 		var err error
 		if moving.udp[i], err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(ip))); err != nil {
-			t.Skipf("no second address on loopback: %v", err)
+			testnet.Lacking(t, "no second address on loopback: "+err.Error())
 		}
 	}
 	k := newKey(t)

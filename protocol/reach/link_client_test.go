@@ -78,6 +78,7 @@ func TestRememberedNetworks(t *testing.T) {
 		t.Errorf("%d networks remembered, want %d", len(w.blocked), rememberedNetworks)
 	}
 	last := 2*rememberedNetworks - 1
+	w.moved(time.Hour, "elsewhere")
 	for i, want := range map[int]bool{0: false, last - rememberedNetworks: false, last - rememberedNetworks + 1: true, last: true} {
 		if w.moved(time.Hour, fmt.Sprint(i)); w.knownBlocked() != want || (w.way == overTCP) != want {
 			t.Errorf("network %d: known to block UDP is %v, want %v", i, w.knownBlocked(), want)

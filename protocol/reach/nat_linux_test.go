@@ -308,9 +308,7 @@ func (r *remote) tell(line string) {
 //	                             │
 //	                       base: tells where it sees whom
 func TestNATMatrix(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
+	testnet.Root(t)
 	internet := testnet.NewInternet(t)
 	observe(t, internet.Base)
 	var devices, clients []*remote
@@ -380,9 +378,7 @@ func judge(t *testing.T, network string, cells [6][6]string) {
 // Over long lines, where a packet is on its way for longer than most time-outs of a
 // LAN, and with a lost one here and there.
 func TestMeetOverLongLines(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
+	testnet.Root(t)
 	internet := testnet.NewInternet(t)
 	observe(t, internet.Base)
 	// Half of it one way, from one peer to the other.
@@ -408,9 +404,7 @@ func TestMeetOverLongLines(t *testing.T) {
 // Two behind one router, which leads nothing back inside: they meet at their own
 // addresses.
 func TestMeetBehindOneRouter(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
+	testnet.Root(t)
 	internet := testnet.NewInternet(t)
 	observe(t, internet.Base)
 	home := internet.Home(t, testnet.PortRestricted)

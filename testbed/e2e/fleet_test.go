@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"github.com/keyholed/keyhole/internal/testnet"
 	"net"
 	"net/netip"
 	"os"
@@ -363,9 +364,7 @@ func (w *world) devicesAt(s *station) (some []*member) {
 // TestFleet: three nodes on a cluster of three NATS servers. A NATS server is
 // killed, a node is killed and comes back, a node goes for good, another joins.
 func TestFleet(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root, as all of this package")
-	}
+	testnet.Root(t)
 	full := os.Getenv("KEYHOLE_FULL") != ""
 	w := &world{t: t, nats: testnats.Start(t, 3, nil)}
 	w.nodes, w.roots = stations(t, 3, w.nats.URL())

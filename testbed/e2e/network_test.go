@@ -17,20 +17,12 @@ import (
 // A host is a machine on a network: a namespace of its own with eth0.
 type host struct{ *testnet.Namespace }
 
-// needRoot skips where there can be no namespaces.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
-}
-
 // A lan is a switch that hosts join.
 type lan struct{ sw *testnet.Namespace }
 
 func newLAN(t *testing.T) lan {
 	t.Helper()
-	needRoot(t)
+	testnet.Root(t)
 	l := lan{testnet.New(t)}
 	l.sw.IP(t, "link add br0 type bridge")
 	l.sw.IP(t, "link set dev br0 up")

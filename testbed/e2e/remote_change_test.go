@@ -26,7 +26,7 @@ type pair struct {
 
 func newPair(t *testing.T, there, here testnet.NAT) *pair {
 	t.Helper()
-	needRoot(t)
+	testnet.Root(t)
 	p := &pair{internet: testnet.NewInternet(t)}
 	p.station = newBase(t, host{p.internet.Base})
 	alice := newPerson(t, host{p.internet.Base}, "Alice")

@@ -30,7 +30,7 @@ func (p *person) devicesNow(t *testing.T) []deviceNow {
 // What `keyhole devices` and `keyhole doctor` say at home, behind routers of several
 // kinds, and of a board that is off.
 func TestDoctorFromElsewhere(t *testing.T) {
-	needRoot(t)
+	testnet.Root(t)
 	t.Parallel() // it mostly waits
 	internet := testnet.NewInternet(t)
 	alice := newPerson(t, host{internet.Base}, "Alice")

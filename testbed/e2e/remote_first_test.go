@@ -18,7 +18,7 @@ import (
 //	board ─ router ─┬─ basestation
 //	                └─ 50 ms each way ─ router ─ laptop
 func TestRemoteFirstContact(t *testing.T) {
-	needRoot(t)
+	testnet.Root(t)
 	t.Parallel() // it mostly waits
 	internet := testnet.NewInternet(t)
 	alice := newPerson(t, host{internet.Base}, "Alice")

@@ -18,7 +18,7 @@ import (
 //	                    router ─┬─ basestation ─ router ┤
 //	192.168.1.20 phone ─┘                               └─ 192.168.1.11 laptop
 func TestRemoteSameAddresses(t *testing.T) {
-	needRoot(t)
+	testnet.Root(t)
 	t.Parallel() // it mostly waits
 	internet := testnet.NewInternet(t)
 	station := newBase(t, host{internet.Base})

@@ -25,7 +25,7 @@ const atOnce = 3
 //	                                      │
 //	                             keyhole-basestation
 func TestRemoteNATMatrix(t *testing.T) {
-	needRoot(t)
+	testnet.Root(t)
 	t.Parallel() // it mostly waits
 	internet := testnet.NewInternet(t)
 	station := newBase(t, host{internet.Base})
