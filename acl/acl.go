@@ -72,6 +72,23 @@ const (
 	KindCentral               // a grant signed by the vendor
 )
 
+// String is the kind in a word: "key", "anonymous", "authority", "support", "central".
+func (k Kind) String() string {
+	switch k {
+	case KindKey:
+		return "key"
+	case KindAnonymous:
+		return "anonymous"
+	case KindAuthority:
+		return "authority"
+	case KindSupport:
+		return "support"
+	case KindCentral:
+		return "central"
+	}
+	return "unknown"
+}
+
 // A Principal is who asks: what the session has proven. The zero value is a key
 // that nobody can have.
 type Principal struct {

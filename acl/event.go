@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/keyholed/keyhole/protocol/identity"
 )
@@ -17,8 +16,9 @@ import (
 // A What names a kind of line in the audit log.
 type What string
 
-// The kinds. The first group changes permission: such lines are signed, synced
-// before the change is in force, and carry the user as it is after.
+// The kinds that change permission: such lines are signed, synced before the
+// change is in force, and carry the user as it is after. The others are in
+// happened.go.
 const (
 	WhatCreated      What = "created" // an empty list at first boot
 	WhatReset        What = "reset"   // an empty list of a new epoch
@@ -32,12 +32,6 @@ const (
 	WhatRenamed      What = "renamed"
 	WhatRevoked      What = "revoked"
 
-	WhatSessionStarted What = "session started"
-	WhatSessionEnded   What = "session ended"
-	WhatTunnelEnded    What = "tunnel ended"
-	WhatPairingFailed  What = "pairing failed"
-	WhatSettings       What = "settings"
-
 	whatSegment    What = "segment"    // begins each file; signed
 	whatCheckpoint What = "checkpoint" // the whole list, in its own file; signed
 	whatRepaired   What = "repaired"   // a copy or the log was damaged and is whole again; signed
@@ -47,24 +41,33 @@ const (
 type By struct {
 	User        string               `json:"user,omitempty"`
 	Fingerprint identity.Fingerprint `json:"fingerprint,omitzero"`
-	Via         string               `json:"via,omitempty"` // "session", "control socket", "button"
+	Kind        string               `json:"kind,omitempty"`   // of principal, see Kind.String; "" for a paired key
+	Via         string               `json:"via,omitempty"`    // "tcp", "quic", "control socket", "button", …
+	Way         string               `json:"way,omitempty"`    // "punched", "relay"; "" for direct
+	Source      string               `json:"source,omitempty"` // address of the peer
 }
 
-// An Event is what happened. Texts are cut to 256 bytes.
+// An Event is what happened, to whom or what, and by whom. Texts are cut to 256
+// bytes, words of closed lists to 64. User is "" for who has no name here.
 type Event struct {
 	What        What                 `json:"what"`
 	By          By                   `json:"by,omitzero"`
 	User        string               `json:"user,omitempty"`
 	Fingerprint identity.Fingerprint `json:"fingerprint,omitzero"`
+	Kind        string               `json:"kind,omitempty"` // of principal, see Kind.String; "" for a paired key
 	Role        string               `json:"role,omitempty"`
+	Action      Action               `json:"action,omitempty"` // that was asked for
 	Service     string               `json:"service,omitempty"`
 	Session     uint64               `json:"session,omitempty"`
 	Path        string               `json:"path,omitempty"`   // "tcp", "quic"
+	Way         string               `json:"way,omitempty"`    // "punched", "relay"; "" for direct
 	Source      string               `json:"source,omitempty"` // address of the peer
 	Up          uint64               `json:"up,omitempty"`     // bytes to the service
 	Down        uint64               `json:"down,omitempty"`   // bytes to the client
 	Millis      int64                `json:"ms,omitempty"`     // how long it took, milliseconds
+	Result      string               `json:"result,omitempty"` // "done" or "failed", where What does not say it
 	Why         string               `json:"why,omitempty"`
+	Times       uint64               `json:"times,omitempty"` // so often since the line before of the same kind; 0 and 1 are once
 	Detail      string               `json:"detail,omitempty"`
 }
 
@@ -113,7 +116,8 @@ func (h *hash) UnmarshalText(text []byte) error {
 
 const (
 	maxText      = 256
-	maxLineBytes = 16 << 10 // nine texts of 256 bytes, each byte escaped to 6 at worst, and a user of 1,900
+	maxWord      = 64
+	maxLineBytes = 24 << 10 // seven texts of 256 bytes and nine words of 64, each byte escaped to 6 at worst, and a user of 1,900
 	// maxCheckpointBytes is above MaxListBytes in the form of a line.
 	maxCheckpointBytes = 4 << 20
 )
@@ -198,12 +202,18 @@ func (e *Entry) verify(key *identity.Key) error {
 
 // trim cuts the texts of an event, so that no peer can make a long line.
 func (e *Event) trim() {
-	for _, s := range []*string{&e.By.User, &e.By.Via, &e.User, &e.Role, &e.Service, &e.Path, &e.Source, &e.Why, &e.Detail} {
-		if len(*s) > maxText {
-			*s = (*s)[:maxText]
-		}
-		if !utf8.ValidString(*s) {
-			*s = strings.ToValidUTF8(*s, "\uFFFD")
-		}
+	for _, s := range []*string{&e.By.User, &e.User, &e.Role, &e.Service, &e.Source, &e.Why, &e.Detail} {
+		*s = cutText(*s, maxText)
 	}
+	for _, s := range []*string{&e.By.Kind, &e.By.Via, &e.By.Way, &e.By.Source, &e.Kind, &e.Path, &e.Way, &e.Result} {
+		*s = cutText(*s, maxWord)
+	}
+	e.Action = Action(cutText(string(e.Action), maxWord))
+}
+
+func cutText(s string, most int) string {
+	if len(s) > most {
+		s = s[:most]
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
 }

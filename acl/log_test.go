@@ -300,7 +300,7 @@ func TestFloodIsCounted(t *testing.T) {
 func TestLongTextsAreCut(t *testing.T) {
 	b := newBench(t)
 	for _, long := range []string{strings.Repeat("\xff\"<é", 10_000), strings.Repeat("\x01", 10_000)} {
-		if err := b.Record(Event{What: WhatPairingFailed, User: long, Why: long, Detail: long, Source: long, Path: long, Service: long, Role: long, By: By{User: long, Via: long}}); err != nil {
+		if err := b.Record(Event{What: WhatPairingFailed, User: long, Why: long, Detail: long, Source: long, Path: long, Service: long, Role: long, Kind: long, Action: Action(long), Way: long, Result: long, By: By{User: long, Kind: long, Via: long, Way: long, Source: long}}); err != nil {
 			t.Fatal(err)
 		}
 	}

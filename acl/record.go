@@ -37,12 +37,11 @@ func (f *flood) take(now time.Time) bool {
 var ErrWhat = errors.New("not a kind of event that can be recorded")
 
 // Record adds an event to the audit log. It is in the file when Record returns,
-// but not synced: a power cut may take the last half minute of sessions and
-// tunnels; nothing else does. Too many at once are counted, not written.
+// but for the rare ones not synced: a power cut may take the last half minute of
+// sessions and tunnels; nothing else does. Too many at once are counted, not written.
 func (s *Store) Record(e Event) error {
-	switch e.What {
-	case WhatSessionStarted, WhatSessionEnded, WhatTunnelEnded, WhatPairingFailed, WhatSettings:
-	default:
+	sync, known := happenings[e.What]
+	if !known {
 		return ErrWhat
 	}
 	s.mu.Lock()
@@ -56,8 +55,7 @@ func (s *Store) Record(e Event) error {
 	entry := &Entry{Event: e, Missed: s.flood.missed}
 	s.stamp(entry)
 	l := s.current.Load()
-	// What an owner set is rare and worth a sync.
-	if err := s.audit.append(entry, l.position, e.What == WhatSettings); err != nil {
+	if err := s.audit.append(entry, l.position, sync); err != nil {
 		return err
 	}
 	s.flood.missed = 0

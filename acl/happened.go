@@ -1,0 +1,58 @@
+package acl
+
+// Kinds of line that change no permission themselves. They are recorded by
+// whoever sees them happen (Store.Record); event.go has the others.
+const (
+	WhatSessionStarted What = "session started"
+	WhatSessionEnded   What = "session ended"
+	WhatTunnelStarted  What = "tunnel started" // of media only: somebody begins to watch
+	WhatTunnelEnded    What = "tunnel ended"
+	WhatSessionsCut    What = "session cut" // somebody ended another's
+
+	WhatRefused       What = "refused" // a paired user, a guest or a stranger was told no
+	WhatPairingOpened What = "pairing opened"
+	WhatPairingFailed What = "pairing failed"
+	WhatPairingLocked What = "pairing locked" // after too many tries of a lifetime
+	WhatUnlocked      What = "pairing unlocked"
+	WhatInvited       What = "invited"
+	WhatUninvited     What = "invite withdrawn"
+
+	WhatSettings   What = "settings"
+	WhatReloaded   What = "reloaded"
+	WhatCommand    What = "command" // given over the control socket
+	WhatDuplicate  What = "duplicate attach"
+	WhatRolledBack What = "central list refused" // older than one seen before, or not the vendor's
+
+	WhatSupportShown   What = "support code shown"
+	WhatSupportFailed  What = "support code failed"
+	WhatSupportBegan   What = "support began"
+	WhatControlAllowed What = "control allowed"
+	WhatSupportEnded   What = "support ended"
+)
+
+// happenings are the kinds that Record takes. True: it is worth a sync, because
+// it is rare and a power cut right after must not hide it.
+var happenings = map[What]bool{
+	WhatSessionStarted: false,
+	WhatSessionEnded:   false,
+	WhatTunnelStarted:  false,
+	WhatTunnelEnded:    false,
+	WhatSessionsCut:    false,
+	WhatRefused:        false,
+	WhatPairingOpened:  false,
+	WhatPairingFailed:  false,
+	WhatPairingLocked:  true,
+	WhatUnlocked:       true,
+	WhatInvited:        true,
+	WhatUninvited:      true,
+	WhatSettings:       true,
+	WhatReloaded:       false,
+	WhatCommand:        false,
+	WhatDuplicate:      true,
+	WhatRolledBack:     false,
+	WhatSupportShown:   false,
+	WhatSupportFailed:  true,
+	WhatSupportBegan:   true,
+	WhatControlAllowed: true,
+	WhatSupportEnded:   true,
+}
