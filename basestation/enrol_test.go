@@ -6,12 +6,12 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/keyholed/keyhole/basestation/memstore"
 	"github.com/keyholed/keyhole/basestation/push"
 	"github.com/keyholed/keyhole/basestation/registry"
 	"github.com/keyholed/keyhole/basestation/store"
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/attach"
 )
 
@@ -85,9 +85,7 @@ func TestBlock(t *testing.T) {
 	if err := s.Registry().Unblock(t.Context(), d.key.ID()); err != nil {
 		t.Fatal(err)
 	}
-	for s.Registry().Blocked(d.key.ID()) {
-		time.Sleep(time.Millisecond)
-	}
+	testnet.Until(t, "unblocked", func() bool { return !s.Registry().Blocked(d.key.ID()) })
 	d.soon().attached()
 }
 

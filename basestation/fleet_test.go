@@ -11,6 +11,7 @@ import (
 	"github.com/keyholed/keyhole/basestation/memstore"
 	"github.com/keyholed/keyhole/basestation/push"
 	"github.com/keyholed/keyhole/basestation/registry"
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
@@ -78,11 +79,7 @@ func (c *cluster) agree() {
 
 func (c *cluster) until(what string, is func() bool) {
 	c.t.Helper()
-	for end := time.Now().Add(2 * patience); !is(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			c.t.Fatalf("waited in vain until %s", what)
-		}
-	}
+	testnet.Until(c.t, what, is)
 }
 
 // at returns the node where a device belongs, and one where it does not.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/attach"
 )
 
@@ -42,10 +43,10 @@ func (x *stranger) send(p []byte) {
 func (x *stranger) settle(s *Server) {
 	x.t.Helper()
 	before := s.metrics.packetsIn.Get()
-	for s.metrics.packetsIn.Get() == before {
+	testnet.Until(x.t, "the server has seen a packet", func() bool {
 		x.send(locate(1))
-		time.Sleep(time.Millisecond)
-	}
+		return s.metrics.packetsIn.Get() != before
+	})
 	done := make(chan struct{})
 	s.post(func(time.Duration) { close(done) })
 	<-done

@@ -11,6 +11,7 @@ import (
 
 	"github.com/keyholed/keyhole/basestation/registry"
 	"github.com/keyholed/keyhole/basestation/relay"
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/attach"
 )
 
@@ -266,15 +267,10 @@ func TestStrangersStream(t *testing.T) {
 // waitFor asks the loop until something is so.
 func waitFor(t *testing.T, s *Server, what string, so func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); ; {
-		var is bool
-		if !s.do(t.Context(), func(time.Duration) { is = so() }) || time.Now().After(end) {
-			t.Fatalf("never: %s", what)
-		}
-		if is {
-			return
-		}
-	}
+	testnet.Until(t, what, func() (is bool) {
+		s.do(t.Context(), func(time.Duration) { is = so() })
+		return is
+	})
 }
 
 // The devices of one vendor share its quota.

@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/pairing"
 	"github.com/keyholed/keyhole/protocol/api"
 	"github.com/keyholed/keyhole/protocol/identity"
@@ -287,16 +288,18 @@ func (d *testDevice) connect(w http.ResponseWriter, r *http.Request) {
 // pressWhenAsked compares the digits as a person would, and presses.
 func (d *testDevice) pressWhenAsked(ctx context.Context, shown <-chan string) {
 	digits := <-shown
-	for ctx.Err() == nil {
-		if asking := d.window.State().Asking; asking != nil {
-			if string(asking.Check) != digits {
-				d.t.Errorf("device shows %s, client %s", asking.Check, digits)
-			}
-			d.window.Press()
-			return
-		}
-		time.Sleep(time.Millisecond)
+	var asking *pairing.Asking
+	testnet.Until(d.t, "digits on the device", func() bool {
+		asking = d.window.State().Asking
+		return asking != nil || ctx.Err() != nil
+	})
+	if asking == nil {
+		return
 	}
+	if string(asking.Check) != digits {
+		d.t.Errorf("device shows %s, client %s", asking.Check, digits)
+	}
+	d.window.Press()
 }
 
 func service(t testing.TB, name, typ, address string) tunnel.Service {

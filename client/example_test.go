@@ -11,9 +11,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/keyholed/keyhole/client"
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/pairing"
 	"github.com/keyholed/keyhole/protocol/api"
 	"github.com/keyholed/keyhole/protocol/identity"
@@ -216,11 +216,12 @@ func (d *exampleDevice) stop() {
 
 func (d *exampleDevice) press() { d.window.Press() }
 
+// Fatalf lets it wait like a test.
+func (d *exampleDevice) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
+
 func (d *exampleDevice) pressWhenAsked() {
 	go func() {
-		for d.window.State().Asking == nil {
-			time.Sleep(time.Millisecond)
-		}
+		testnet.Until(d, "digits on the device", func() bool { return d.window.State().Asking != nil })
 		d.window.Press()
 	}()
 }

@@ -6,8 +6,8 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
-	"time"
 
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
 	"github.com/keyholed/keyhole/protocol/reach"
@@ -68,13 +68,7 @@ func (d *testDevice) attachTo(b *testBase, closed closedWays) *farSide {
 		_ = f.socket.Close()
 		f.running.Wait()
 	})
-	for !b.attached(d.key.Fingerprint()) {
-		select {
-		case <-d.t.Context().Done():
-			d.t.Fatal("not attached")
-		case <-time.After(time.Millisecond):
-		}
-	}
+	testnet.Until(d.t, "attached", func() bool { return b.attached(d.key.Fingerprint()) })
 	return f
 }
 

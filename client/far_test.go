@@ -219,9 +219,10 @@ func TestRelayedTunnels(t *testing.T) {
 		}
 		_ = stream.Close()
 	}
-	for _, relayed := base.counts(); relayed < 1+relayWarm; _, relayed = base.counts() {
-		time.Sleep(time.Millisecond) // the pool is filled when the tunnels are quiet
-	}
+	testnet.Until(t, "the pool is filled when the tunnels are quiet", func() bool {
+		_, relayed := base.counts()
+		return relayed >= 1+relayWarm
+	})
 }
 
 // A relay that grants no further legs carries everything on the first one. That the

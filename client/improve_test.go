@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/session"
 )
 
@@ -41,16 +42,10 @@ func (l *Line) run(t *testing.T) {
 // until waits for the path of new streams.
 func (l *Line) until(t *testing.T, want func(*Conn) bool) {
 	t.Helper()
-	for {
-		if conn, _, _ := l.current(); conn != nil && want(conn) {
-			return
-		}
-		select {
-		case <-t.Context().Done():
-			t.Fatal("never")
-		case <-time.After(time.Millisecond):
-		}
-	}
+	testnet.Until(t, "another path for new streams", func() bool {
+		conn, _, _ := l.current()
+		return conn != nil && want(conn)
+	})
 }
 
 func echoes(c *net.TCPConn) { _, _ = io.Copy(c, c) }

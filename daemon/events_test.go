@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -200,16 +201,14 @@ func TestStalledEventReaderIsLetGo(t *testing.T) {
 		defer answer.Body.Close()
 	}
 	most := 0
-	for deadline := time.Now().Add(3 * eventTimeout); time.Now().Before(deadline); {
+	testnet.Eventually(t, "who does not read is let go", func() error {
 		for range 100 {
 			d.events.publish(api.Event{Kind: "test", Detail: strings.Repeat("x", 8<<10)})
 		}
 		n := d.events.count()
-		most = max(most, n)
-		if most == 3 && n == 0 {
-			return
+		if most = max(most, n); most < 3 || n > 0 {
+			return fmt.Errorf("%d of %d readers are still there", n, most)
 		}
-		time.Sleep(time.Millisecond)
-	}
-	t.Errorf("%d of %d readers who do not read are still there", d.events.count(), most)
+		return nil
+	})
 }

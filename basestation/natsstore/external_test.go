@@ -17,6 +17,7 @@ import (
 	"github.com/keyholed/keyhole/basestation/store"
 	"github.com/keyholed/keyhole/basestation/store/storetest"
 	"github.com/keyholed/keyhole/internal/testnats"
+	"github.com/keyholed/keyhole/internal/testnet"
 )
 
 func TestMain(m *testing.M) {
@@ -289,10 +290,5 @@ func (w *workload) finish() {
 
 func (w *workload) await(ctx context.Context, what string, ok func() bool) {
 	w.t.Helper()
-	for !ok() {
-		if ctx.Err() != nil {
-			w.t.Fatalf("%s: not told", what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	testnet.Until(w.t, what, ok)
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/keyholed/keyhole/basestation/memstore"
 	"github.com/keyholed/keyhole/basestation/store"
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
@@ -276,9 +277,7 @@ func TestBlocked(t *testing.T) {
 	if err := r.Unblock(t.Context(), second); err != nil {
 		t.Fatal(err)
 	}
-	for r.Blocked(second) {
-		time.Sleep(time.Millisecond)
-	}
+	testnet.Until(t, "unblocked", func() bool { return !r.Blocked(second) })
 	if b, err := r.BlockOf(t.Context(), id); err != nil || b.Reason != "stolen" {
 		t.Errorf("%+v, %v", b, err)
 	}

@@ -9,12 +9,12 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/keyholed/keyhole/basestation/admin"
 	"github.com/keyholed/keyhole/basestation/natsstore"
 	"github.com/keyholed/keyhole/basestation/push"
 	"github.com/keyholed/keyhole/basestation/registry"
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
@@ -52,13 +52,11 @@ func BenchmarkWebhook(b *testing.B) {
 	b.ResetTimer()
 	for range b.N {
 		p.Tell(push.Event{Kind: push.KindGone, Device: "abcdefghijklmnopqrstuvwxyz"})
-		for int64(p.Stats().Logged)-taken.Load() > 10_000 {
-			time.Sleep(time.Millisecond)
+		if int64(p.Stats().Logged)-taken.Load() > 10_000 {
+			testnet.Until(b, "the consumer keeps up", func() bool { return int64(p.Stats().Logged)-taken.Load() <= 10_000 })
 		}
 	}
-	for taken.Load() < int64(b.N) {
-		time.Sleep(time.Millisecond)
-	}
+	testnet.Until(b, "all are taken", func() bool { return taken.Load() >= int64(b.N) })
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 	cancel()

@@ -8,9 +8,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/keyholed/keyhole/internal/testnet"
 )
 
 func TestMain(m *testing.M) {
@@ -60,18 +61,9 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func eventually(ts *testscript.TestScript, what string, done func() bool) {
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if done() {
-			return
-		}
-	}
-	ts.Fatalf("never: %s", what)
-}
-
 // waitsocket: the basestation answers.
 func waitSocket(ts *testscript.TestScript, _ bool, _ []string) {
-	eventually(ts, "the socket answers", func() bool {
+	testnet.Until(ts, "the socket answers", func() bool {
 		c, err := net.Dial("unix", filepath.Join(ts.Getenv(envData), "admin.sock"))
 		if err == nil {
 			_ = c.Close()
@@ -84,7 +76,7 @@ func waitSocket(ts *testscript.TestScript, _ bool, _ []string) {
 // the data directory.
 func waitGone(ts *testscript.TestScript, _ bool, _ []string) {
 	pid := strings.TrimSpace(ts.ReadFile("pid"))
-	eventually(ts, "process "+pid+" ends", func() bool {
+	testnet.Until(ts, "process "+pid+" ends", func() bool {
 		status, err := os.ReadFile("/proc/" + pid + "/stat")
 		return err != nil || strings.Contains(string(status), ") Z ")
 	})
@@ -99,7 +91,7 @@ func signalServer(ts *testscript.TestScript, _ bool, args []string) {
 
 // waitlog FILE TEXT waits until the file, a log, has the text.
 func waitLog(ts *testscript.TestScript, _ bool, args []string) {
-	eventually(ts, args[0]+" has "+args[1], func() bool {
+	testnet.Until(ts, args[0]+" has "+args[1], func() bool {
 		data, err := os.ReadFile(ts.MkAbs(args[0]))
 		return err == nil && strings.Contains(string(data), args[1])
 	})
@@ -113,7 +105,7 @@ func setVar(ts *testscript.TestScript, _ bool, args []string) {
 
 // api NAME LOG puts the API's address, as it is logged, into a variable.
 func setAPI(ts *testscript.TestScript, _ bool, args []string) {
-	eventually(ts, "the API is served", func() bool {
+	testnet.Until(ts, "the API is served", func() bool {
 		data, _ := os.ReadFile(ts.MkAbs(args[1]))
 		_, rest, found := strings.Cut(string(data), " api=")
 		if address, _, ended := strings.Cut(rest, "\n"); found && ended {

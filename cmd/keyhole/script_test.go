@@ -16,11 +16,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/keyholed/keyhole/daemon/control"
+	"github.com/keyholed/keyhole/internal/testnet"
 )
 
 func TestMain(m *testing.M) {
@@ -173,13 +173,12 @@ func stopDevice(ts *testscript.TestScript, _ bool, _ []string) {
 }
 
 func wait(ts *testscript.TestScript, what string, done func() bool) {
-	deadline := time.Now().Add(30 * time.Second) // only what never happens fails
-	for !done() {
-		if time.Now().After(deadline) {
-			ts.Fatalf("%s: never came; the device says:\n%s", what, ts.Value("scene").(*scene).log)
+	testnet.Eventually(ts, what, func() error {
+		if !done() {
+			return fmt.Errorf("the device says:\n%s", ts.Value("scene").(*scene).log)
 		}
-		time.Sleep(10 * time.Millisecond)
-	}
+		return nil
+	})
 }
 
 // waitAsking waits until a client's digits are shown and sets DIGITS, grouped.

@@ -8,9 +8,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/keyholed/keyhole/internal/testnet"
 )
 
 func TestMain(m *testing.M) {
@@ -56,16 +57,13 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 // waitsocket [gone]: the daemon answers at $SOCK, or has gone from there.
 func waitSocket(ts *testscript.TestScript, _ bool, args []string) {
 	gone := len(args) == 1 && args[0] == "gone"
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	testnet.Until(ts, "the socket changes", func() bool {
 		c, err := net.Dial("unix", ts.Getenv("SOCK"))
 		if err == nil {
 			_ = c.Close()
 		}
-		if gone == (err != nil) {
-			return
-		}
-	}
-	ts.Fatalf("the socket does not change")
+		return gone == (err != nil)
+	})
 }
 
 // signal NAME sends a signal to the process whose number is in the file pid.
@@ -77,12 +75,10 @@ func signalDaemon(ts *testscript.TestScript, _ bool, args []string) {
 
 // waitlog FILE TEXT waits until the file, a log, has the text.
 func waitLog(ts *testscript.TestScript, _ bool, args []string) {
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if data, err := os.ReadFile(ts.MkAbs(args[0])); err == nil && strings.Contains(string(data), args[1]) {
-			return
-		}
-	}
-	ts.Fatalf("%s never has %q", args[0], args[1])
+	testnet.Until(ts, args[0]+" has "+args[1], func() bool {
+		data, err := os.ReadFile(ts.MkAbs(args[0]))
+		return err == nil && strings.Contains(string(data), args[1])
+	})
 }
 
 // helpexample runs the last line of `keyholed help`, as one who pastes it.

@@ -18,10 +18,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
-)
 
-// patience is how long a server may take to come up on a busy machine.
-const patience = 30 * time.Second
+	"github.com/keyholed/keyhole/internal/testnet"
+)
 
 // Cluster is one or more servers that know each other.
 type Cluster struct {
@@ -195,18 +194,14 @@ func (s *Server) Restart() {
 func (s *Server) wait() {
 	t := s.cluster.t
 	t.Helper()
-	end := time.Now().Add(patience)
-	for {
+	testnet.Eventually(t, s.Name+" comes up", func() error {
 		err := s.get("/healthz?js-server-only=true", nil)
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) {
+		if err != nil {
 			text, _ := os.ReadFile(s.config() + ".log")
-			t.Fatalf("%s does not come up: %v\n%s", s.Name, err, text)
+			err = fmt.Errorf("%w\n%s", err, text)
 		}
-		time.Sleep(10 * time.Millisecond)
-	}
+		return err
+	})
 }
 
 func (s *Server) get(path string, into any) error {
@@ -231,13 +226,7 @@ func (c *Cluster) Settle() {
 	if len(c.Servers) == 1 {
 		return
 	}
-	end := time.Now().Add(patience)
-	for !c.led() {
-		if time.Now().After(end) {
-			c.t.Fatal("the nats cluster has no leader")
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	testnet.Until(c.t, "the nats cluster has a leader", c.led)
 }
 
 func (c *Cluster) led() bool {
@@ -260,17 +249,16 @@ func (c *Cluster) led() bool {
 // Leader returns the server that leads a stream.
 func (c *Cluster) Leader(stream string) *Server {
 	c.t.Helper()
-	end := time.Now().Add(patience)
-	for time.Now().Before(end) {
+	var leader *Server
+	testnet.Until(c.t, "somebody leads stream "+stream, func() bool {
 		for _, s := range c.Servers {
 			if s.command != nil && s.leads(stream) {
-				return s
+				leader = s
 			}
 		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	c.t.Fatalf("nobody leads stream %s", stream)
-	return nil
+		return leader != nil
+	})
+	return leader
 }
 
 func (s *Server) leads(stream string) bool {

@@ -21,7 +21,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // insideVariable names the test that a process was started for.
@@ -123,26 +122,5 @@ func run(t testing.TB, name string, args ...string) {
 	t.Helper()
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, out)
-	}
-}
-
-// patience is how long Eventually waits: far more than anything here takes on a
-// busy machine, so that only what never happens fails.
-const patience = 30 * time.Second
-
-// Eventually waits until try returns nil, and fails the test with the last error
-// if it never does.
-func Eventually(t testing.TB, what string, try func() error) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		err := try()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: %v", what, err)
-		}
-		time.Sleep(50 * time.Millisecond)
 	}
 }

@@ -25,7 +25,7 @@ func TestNodeRestarts(t *testing.T) {
 			b := startNode(t, keys, "127.0.0.1:0", nil)
 			b.deafen(over == "tcp")
 			h := startLink(t, LinkConfig{Roots: keys.roots(), Addresses: []string{b.at.String()}})
-			eventually(t, "attached", h.over(over))
+			testnet.Until(t, "attached", h.over(over))
 			before, _ := b.device(h.c.Key)
 			b.stopNow()
 
@@ -37,8 +37,8 @@ func TestNodeRestarts(t *testing.T) {
 				again.send(before.Address, again.node.RestartNotice(before.Index, 0))
 				again.mu.Unlock()
 			}
-			eventually(t, "back", func() bool { _, there := again.device(h.c.Key); return there })
-			eventually(t, "attached again", h.over(over))
+			testnet.Until(t, "back", func() bool { _, there := again.device(h.c.Key); return there })
+			testnet.Until(t, "attached again", h.over(over))
 			t.Logf("back %v after the node", time.Since(began).Round(time.Millisecond))
 			h.stop()
 			again.stopNow()
@@ -101,13 +101,13 @@ func TestAddressChanges(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "attached", func() bool { return l.Status().State == attach.StateAttached })
+	testnet.Until(t, "attached", func() bool { return l.Status().State == attach.StateAttached })
 	before, _ := l.Hash()
 	began := time.Now()
 	moving.move()
 	l.NetworkChanged()
 	want := netip.MustParseAddr("127.0.0.2")
-	eventually(t, "seen at the new address", func() bool { return l.Status().Observed.Addr() == want })
+	testnet.Until(t, "seen at the new address", func() bool { return l.Status().Observed.Addr() == want })
 	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("%v until the new address was known", took)
 	}
@@ -138,12 +138,12 @@ func TestUDPStops(t *testing.T) {
 			keys := newNodeKeys(t)
 			b := startNode(t, keys, "127.0.0.1:0", nil)
 			h := startLink(t, LinkConfig{Roots: keys.roots(), Addresses: []string{b.at.String()}})
-			eventually(t, "attached over UDP", h.over("udp"))
+			testnet.Until(t, "attached over UDP", h.over("udp"))
 			before, _ := h.Hash()
 			block(b)
 			h.NetworkChanged()
-			eventually(t, "over TCP", h.over("tcp"))
-			eventually(t, "a message through TCP", func() bool {
+			testnet.Until(t, "over TCP", h.over("tcp"))
+			testnet.Until(t, "a message through TCP", func() bool {
 				_ = h.Send(attach.KindPresence, attach.Presence{Epoch: 1})
 				b.mu.Lock()
 				defer b.mu.Unlock()
@@ -165,7 +165,7 @@ func TestHalfOpenUDP(t *testing.T) {
 	b.mute = true
 	b.mu.Unlock()
 	h := startLink(t, LinkConfig{Roots: keys.roots(), Addresses: []string{b.at.String()}})
-	eventually(t, "attached over TCP", h.over("tcp"))
+	testnet.Until(t, "attached over TCP", h.over("tcp"))
 }
 
 // Where the controller names another node, packets in TCP go to that one.
@@ -183,14 +183,14 @@ func TestOtherNodeInTCP(t *testing.T) {
 	node.deafen(true)
 	controller.deafen(true)
 	h := startLink(t, LinkConfig{Roots: keys.roots(), Addresses: []string{controller.at.String()}})
-	eventually(t, "attached over TCP", h.over("tcp"))
+	testnet.Until(t, "attached over TCP", h.over("tcp"))
 	if s := h.Status(); s.Node != node.at || s.Address != controller.at.String() {
 		t.Errorf("status %+v, want node %v by %v", s, node.at, controller.at)
 	}
 	if _, there := node.device(h.c.Key); !there {
 		t.Error("not attached at the node")
 	}
-	eventually(t, "no stream to the controller", func() bool {
+	testnet.Until(t, "no stream to the controller", func() bool {
 		controller.mu.Lock()
 		defer controller.mu.Unlock()
 		return len(controller.conns) == 0
@@ -222,7 +222,7 @@ func TestSeveralBasestations(t *testing.T) {
 	h := startLink(t, LinkConfig{
 		Roots: keys.roots(), Addresses: []string{"nowhere.example.net:7443", gone.LocalAddr().String(), good}, Lookup: lookup,
 	})
-	eventually(t, "attached", h.over("udp"))
+	testnet.Until(t, "attached", h.over("udp"))
 	if took := time.Since(began); took > udpPatience {
 		t.Errorf("attached after %v", took)
 	}
@@ -251,12 +251,12 @@ func TestNameComesLater(t *testing.T) {
 			return []netip.Addr{b.at.Addr()}, nil
 		},
 	})
-	eventually(t, "said why not", func() bool { return h.Status().Err != nil })
+	testnet.Until(t, "said why not", func() bool { return h.Status().Err != nil })
 	mu.Lock()
 	known = true
 	mu.Unlock()
 	h.NetworkChanged()
-	eventually(t, "attached", h.over("udp"))
+	testnet.Until(t, "attached", h.over("udp"))
 	if s := h.Status(); s.Err != nil {
 		t.Errorf("attached, and %v", s.Err)
 	}

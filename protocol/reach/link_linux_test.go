@@ -83,7 +83,7 @@ func TestLinkMovesBetweenHomes(t *testing.T) {
 			l.NetworkChanged()
 		}
 		began := time.Now()
-		eventually(t, "attached in "+c.name, func() bool {
+		testnet.Until(t, "attached in "+c.name, func() bool {
 			s := l.Status()
 			p, ok := b.device(l.c.Key)
 			there := ok && (attach.IsStream(p.Address) || p.Address.Addr() == c.home.Outside)

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
@@ -85,16 +86,6 @@ func startLink(t testing.TB, c LinkConfig) *heldLink {
 	return h
 }
 
-// eventually waits for a condition, for up to 30 s.
-func eventually(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !done(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within 30 s: %s", what)
-		}
-	}
-}
-
 func (h *heldLink) over(way string) func() bool {
 	return func() bool { return h.Status().Over == way }
 }
@@ -108,7 +99,7 @@ func TestLinkOverUDP(t *testing.T) {
 		Roots: keys.roots(), Addresses: []string{b.at.String()},
 		Event: func(e attach.LinkEvent) { observed.Store(e.Observed, e.Unix) },
 	})
-	eventually(t, "attached over UDP", h.over("udp"))
+	testnet.Until(t, "attached over UDP", h.over("udp"))
 	s := h.Status()
 	if s.Node != b.at || s.Address != b.at.String() || s.Observed.Addr() != b.at.Addr() || s.Err != nil {
 		t.Errorf("status %+v", s)
@@ -119,7 +110,7 @@ func TestLinkOverUDP(t *testing.T) {
 	if err := h.Send(attach.KindPresence, attach.Presence{Epoch: 3}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "PRESENCE at the node", func() bool {
+	testnet.Until(t, "PRESENCE at the node", func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		return len(b.messages) == 1 && b.messages[0] == attach.KindPresence
@@ -128,7 +119,7 @@ func TestLinkOverUDP(t *testing.T) {
 		t.Error("a stream though UDP works")
 	}
 	h.stop()
-	eventually(t, "goodbye at the node", func() bool { _, there := b.device(h.c.Key); return !there })
+	testnet.Until(t, "goodbye at the node", func() bool { _, there := b.device(h.c.Key); return !there })
 	if err := h.Send(attach.KindPresence, attach.Presence{}); !errors.Is(err, attach.ErrSilent) {
 		t.Errorf("send after the end: %v", err)
 	}
@@ -147,7 +138,7 @@ func TestUDPBlocked(t *testing.T) {
 		Roots: keys.roots(), Addresses: []string{b.at.String()}, Network: func() string { return network },
 	})
 	began := time.Now()
-	eventually(t, "attached over TCP", h.over("tcp"))
+	testnet.Until(t, "attached over TCP", h.over("tcp"))
 	if took := time.Since(began); took < udpPatience-100*time.Millisecond {
 		t.Errorf("TCP after %v, want %v of patience", took, udpPatience)
 	}
@@ -158,16 +149,16 @@ func TestUDPBlocked(t *testing.T) {
 		t.Errorf("observed %v over TCP", s.Observed)
 	}
 	h.NetworkChanged()
-	eventually(t, "over TCP again", h.over("tcp"))
+	testnet.Until(t, "over TCP again", h.over("tcp"))
 
 	b.deafen(false)
 	h.NetworkChanged()
-	eventually(t, "over UDP", h.over("udp"))
-	eventually(t, "over UDP, for the node", func() bool {
+	testnet.Until(t, "over UDP", h.over("udp"))
+	testnet.Until(t, "over UDP, for the node", func() bool {
 		p, ok := b.device(h.c.Key)
 		return ok && !attach.IsStream(p.Address)
 	})
-	eventually(t, "no stream", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return len(b.conns) == 0 })
+	testnet.Until(t, "no stream", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return len(b.conns) == 0 })
 	h.stop()
 	b.stopNow()
 }

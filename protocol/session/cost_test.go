@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/keyholed/keyhole/internal/readiness"
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
 
@@ -36,8 +37,8 @@ func TestGoroutinesOfIdleSessions(t *testing.T) {
 			for range n {
 				d.dial(t, newKey(t), one.path, -1)
 			}
-			until(t, "all are in", func() bool { return len(d.Sessions()) == n })
-			until(t, "only idle goroutines are left", func() bool { return runtime.NumGoroutine()-before <= n*one.most+rest })
+			testnet.Until(t, "all are in", func() bool { return len(d.Sessions()) == n })
+			testnet.Until(t, "only idle goroutines are left", func() bool { return runtime.NumGoroutine()-before <= n*one.most+rest })
 			t.Logf("%d goroutines for each session, both sides", (runtime.NumGoroutine()-before)/n)
 		})
 	}
@@ -51,8 +52,8 @@ func TestGoroutinesOfIdleSessions(t *testing.T) {
 			}
 			defer conn.Close()
 		}
-		until(t, "all are in", func() bool { return len(d.Sessions()) == n })
-		until(t, "one goroutine each is left", func() bool { return runtime.NumGoroutine()-before <= n+rest })
+		testnet.Until(t, "all are in", func() bool { return len(d.Sessions()) == n })
+		testnet.Until(t, "one goroutine each is left", func() bool { return runtime.NumGoroutine()-before <= n+rest })
 	})
 }
 
@@ -256,7 +257,7 @@ func BenchmarkBulk(b *testing.B) {
 
 func warmed(t testing.TB, c *Client, bulk bool) {
 	if bulk {
-		until(t, "a warm connection", func() bool {
+		testnet.Until(t, "a warm connection", func() bool {
 			c.warm.mu.Lock()
 			defer c.warm.mu.Unlock()
 			return len(c.warm.conns) >= c.warm.want
@@ -395,7 +396,7 @@ func TestShutdownWaitsForTunnels(t *testing.T) {
 		s := open(t, c, "echo", bulk)
 		down := make(chan error)
 		go func() { down <- d.Shutdown(context.Background()) }()
-		until(t, "the server is closing", d.isClosing)
+		testnet.Until(t, "the server is closing", d.isClosing)
 		if _, err := io.WriteString(s, "still"); err != nil {
 			t.Fatal(err)
 		}

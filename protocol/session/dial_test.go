@@ -8,10 +8,10 @@ import (
 	"net/http"
 	"sync"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
 
@@ -64,7 +64,7 @@ func TestDialRace(t *testing.T) {
 		get(t, c, "/")
 		c.Close()
 	}
-	until(t, "nobody is in", func() bool { return len(d.Sessions())+len(wrong.Sessions()) == 0 })
+	testnet.Until(t, "nobody is in", func() bool { return len(d.Sessions())+len(wrong.Sessions()) == 0 })
 	own := goleak.IgnoreCurrent() // the devices'
 	still, ended := silent(t)
 	alsoStill := goleak.IgnoreCurrent()
@@ -86,7 +86,7 @@ func TestDialRace(t *testing.T) {
 	<-ended // the loser's connection
 	get(t, c, "/")
 	c.Close()
-	until(t, "nobody is left", func() bool { return len(d.Sessions())+len(wrong.Sessions()) == 0 })
+	testnet.Until(t, "nobody is left", func() bool { return len(d.Sessions())+len(wrong.Sessions()) == 0 })
 	goleak.VerifyNone(t, before, own, alsoStill)
 }
 
@@ -97,15 +97,13 @@ func TestSlowWinnerIsClosed(t *testing.T) {
 	c, err := race(context.Background(), 2, func(context.Context, int) (*Client, error) {
 		client := d.dial(t, newKey(t), PathTCP, -1)
 		inside <- struct{}{}
-		for len(inside) < 2 { // both are in before either is told of
-			time.Sleep(time.Millisecond)
-		}
+		testnet.Until(t, "both are in before either is told of", func() bool { return len(inside) == 2 })
 		return client, nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	until(t, "one is left", func() bool { return len(d.Sessions()) == 1 })
+	testnet.Until(t, "one is left", func() bool { return len(d.Sessions()) == 1 })
 	get(t, c, "/")
 }
 
@@ -283,7 +281,7 @@ func TestManyTunnelsTakeMoreConnections(t *testing.T) {
 		_ = s.Close()
 	}
 	c.Close()
-	until(t, "all are gone", func() bool { return len(d.Sessions()) == 0 })
+	testnet.Until(t, "all are gone", func() bool { return len(d.Sessions()) == 0 })
 }
 
 // A warm connection that dies between the look at it and its use costs nothing
@@ -334,7 +332,7 @@ func TestCloseEndsEveryStandingConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	until(t, "all are there", func() bool { return len(d.Sessions()) == maxStanding })
+	testnet.Until(t, "all are there", func() bool { return len(d.Sessions()) == maxStanding })
 	c.Close()
-	until(t, "nobody is left", func() bool { return len(d.Sessions()) == 0 })
+	testnet.Until(t, "nobody is left", func() bool { return len(d.Sessions()) == 0 })
 }

@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
 
@@ -91,7 +92,7 @@ func TestBadPeersAreRefusedBeforeARequest(t *testing.T) {
 			try(raw)
 		})
 	}
-	until(t, "the door is empty", func() bool { return d.door.count() == 0 })
+	testnet.Until(t, "the door is empty", func() bool { return d.door.count() == 0 })
 	if n := requests.Load(); n != 0 {
 		t.Errorf("%d requests were served", n)
 	}
@@ -166,7 +167,7 @@ func TestWrongPinOverQUIC(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "another key") {
 		t.Errorf("Dial: %v, want a mismatch", err)
 	}
-	until(t, "no session is left", func() bool { return d.door.count() == 0 && len(d.Sessions()) == 0 })
+	testnet.Until(t, "no session is left", func() bool { return d.door.count() == 0 && len(d.Sessions()) == 0 })
 }
 
 // A ticket saves work and no check: pin and access list are asked as before.
@@ -225,7 +226,7 @@ func TestFloodEvictsItselfAndOwnerGetsIn(t *testing.T) {
 		defer raw.Close()
 		raws = append(raws, raw)
 	}
-	until(t, "the first was evicted", func() bool {
+	testnet.Until(t, "the first was evicted", func() bool {
 		_ = raws[0].SetReadDeadline(time.Now().Add(10 * time.Millisecond))
 		_, err := raws[0].Read(make([]byte, 1))
 		var timeout net.Error
@@ -300,10 +301,10 @@ func TestFullHouseIsSaidClearly(t *testing.T) {
 	}
 	if _, err := Dial(context.Background(), []string{d.quic}, DialConfig{Key: other, Pin: identity.TrustAsFound, Paths: []Path{PathQUIC}}); err == nil {
 		// The handshake may finish for the client before the refusal arrives.
-		until(t, "no third session", func() bool { return len(d.Sessions()) == 3 })
+		testnet.Until(t, "no third session", func() bool { return len(d.Sessions()) == 3 })
 	}
 	first.Close()
-	until(t, "the place is free", func() bool { return len(d.Sessions()) == 2 })
+	testnet.Until(t, "the place is free", func() bool { return len(d.Sessions()) == 2 })
 }
 
 func TestDefaultsAreThePublishedFigures(t *testing.T) {
@@ -316,7 +317,7 @@ func TestDefaultsAreThePublishedFigures(t *testing.T) {
 func TestUnpairedIdleSessionEnds(t *testing.T) {
 	d := startDevice(t, Limits{UnpairedIdle: 100 * time.Millisecond}, nil)
 	stays := d.dial(t, newKey(t), PathTCP, -1)
-	until(t, "it is in", func() bool { return len(d.Sessions()) == 1 })
+	testnet.Until(t, "it is in", func() bool { return len(d.Sessions()) == 1 })
 	d.register.all()[0].MarkPaired()
 	c := d.dial(t, newKey(t), PathTCP, -1)
 	q := d.dial(t, newKey(t), PathQUIC, -1)
@@ -325,7 +326,7 @@ func TestUnpairedIdleSessionEnds(t *testing.T) {
 	if get(t, stays, "/") == "" {
 		t.Error("the session that was paired meanwhile is gone")
 	}
-	until(t, "only the paired one is left", func() bool {
+	testnet.Until(t, "only the paired one is left", func() bool {
 		s := d.Sessions()
 		return len(s) == 1 && s[0].Paired
 	})

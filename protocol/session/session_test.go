@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
 
@@ -200,18 +201,6 @@ func get(t testing.TB, c *Client, path string) string {
 	return string(body)
 }
 
-// until waits for a condition that other goroutines bring about.
-func until(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
-
 // ways are the ways a tunnel travels.
 var ways = []struct {
 	name string
@@ -231,7 +220,7 @@ func eachWay(t *testing.T, f func(t *testing.T, d *device, c *Client, bulk bool)
 			}
 			c := d.dial(t, k, way.path, warm)
 			if way.bulk {
-				until(t, "a warm connection", func() bool {
+				testnet.Until(t, "a warm connection", func() bool {
 					c.warm.mu.Lock()
 					defer c.warm.mu.Unlock()
 					return len(c.warm.conns) > 0

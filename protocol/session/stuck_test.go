@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
 
@@ -85,7 +86,7 @@ func TestPoolGrowsWhereItRanDry(t *testing.T) {
 		}
 		defer s.Close()
 	}
-	until(t, "eight are warm", func() bool {
+	testnet.Until(t, "eight are warm", func() bool {
 		c.warm.mu.Lock()
 		defer c.warm.mu.Unlock()
 		return len(c.warm.conns) == manyWarm

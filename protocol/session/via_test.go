@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
 
@@ -173,7 +174,7 @@ func TestWarmLegs(t *testing.T) {
 	k := newKey(t)
 	d.pair(k, true)
 	c := overConns(t, d, k, ViaRelay, 2)
-	until(t, "warm legs", func() bool { return len(d.Sessions()) == 3 })
+	testnet.Until(t, "warm legs", func() bool { return len(d.Sessions()) == 3 })
 	s := open(t, c, "echo", true)
 	if _, ok := s.(interface{ TryRead([]byte) (int, error) }); !ok {
 		t.Errorf("the bulk tunnel is a %T", s)
@@ -258,7 +259,7 @@ func TestLegIsForOnePeer(t *testing.T) {
 	if dial(other) == nil {
 		t.Error("somebody else was served")
 	}
-	until(t, "nobody is left", func() bool { return len(d.Sessions()) == 0 && d.door.count() == 0 })
+	testnet.Until(t, "nobody is left", func() bool { return len(d.Sessions()) == 0 && d.door.count() == 0 })
 }
 
 // All legs of a relay come from one address. One peer that opens many and says
@@ -286,7 +287,7 @@ func TestRelayedFloodPushesItselfOut(t *testing.T) {
 		}
 		defer leg.Close()
 	}
-	until(t, "the door is full", func() bool { return d.door.count() == 8 })
+	testnet.Until(t, "the door is full", func() bool { return d.door.count() == 8 })
 	c, err := DialConn(context.Background(), func(context.Context) (net.Conn, error) { return mine, nil }, ViaRelay, DialConfig{
 		Key: owner, Pin: identity.PinFingerprint(d.key.Fingerprint()),
 	})
@@ -369,7 +370,7 @@ func TestExpectedConnections(t *testing.T) {
 			t.Errorf("expected %v: came by %s", expect, got)
 		}
 		c.Close()
-		until(t, "it is over", func() bool { return len(d.Sessions()) == 0 })
+		testnet.Until(t, "it is over", func() bool { return len(d.Sessions()) == 0 })
 	}
 }
 
@@ -386,7 +387,7 @@ func TestExpectedAddresses(t *testing.T) {
 				t.Errorf("%s came by %s, want %s", path, got, want)
 			}
 			c.Close()
-			until(t, "it is over", func() bool { return len(d.Sessions()) == 0 })
+			testnet.Until(t, "it is over", func() bool { return len(d.Sessions()) == 0 })
 		}
 		d.Expect(netip.MustParseAddrPort("127.0.0.1:0"))
 	}

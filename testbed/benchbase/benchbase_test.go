@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/attach"
 )
 
@@ -52,11 +54,12 @@ func TestFleet(t *testing.T) {
 		p.flush()
 		p.mu.Unlock()
 	}
-	for deadline := time.Now().Add(20 * time.Second); f.pongs.Load() < devices; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d of %d answered", f.pongs.Load(), devices)
+	testnet.Eventually(t, "all answer", func() error {
+		if n := f.pongs.Load(); n < devices {
+			return fmt.Errorf("%d of %d answered", n, devices)
 		}
-	}
+		return nil
+	})
 	d, err := f.newLine(net.IPv4(127, 1, 0, 1), nil)
 	if err != nil {
 		t.Fatal(err)

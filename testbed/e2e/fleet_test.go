@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"github.com/keyholed/keyhole/internal/testnet"
 	"net"
 	"net/netip"
 	"os"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/keyholed/keyhole/basestation/natsstore"
 	"github.com/keyholed/keyhole/internal/testnats"
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
 	"github.com/keyholed/keyhole/protocol/reach"
@@ -84,10 +84,11 @@ func (s *station) run() {
 // serving waits until the node takes devices.
 func (s *station) serving() {
 	s.t.Helper()
-	for end := time.Now().Add(patience); !strings.Contains(s.process.err.String(), "msg=serving"); time.Sleep(5 * time.Millisecond) {
-		if !s.process.running() || time.Now().After(end) {
-			s.t.Fatal("a node does not serve")
-		}
+	testnet.Until(s.t, "a node serves", func() bool {
+		return strings.Contains(s.process.err.String(), "msg=serving") || !s.process.running()
+	})
+	if !s.process.running() {
+		s.t.Fatal("a node does not serve")
 	}
 }
 
@@ -239,11 +240,12 @@ func (w *world) attach(devices int) {
 
 func (w *world) await(what string, done func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(4 * patience); !done(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			w.t.Fatalf("not within %v: %s (%v)", 4*patience, what, w.shares())
+	testnet.Eventually(w.t, what, func() error {
+		if !done() {
+			return fmt.Errorf("the nodes have %v", w.shares())
 		}
-	}
+		return nil
+	})
 }
 
 // shares counts the devices of each node.

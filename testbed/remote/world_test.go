@@ -167,9 +167,7 @@ func (d *device) pair(t *testing.T, user string) *client.Home {
 	_, err = home.Pair(t.Context(), fmt.Sprintf("127.0.0.1:%d", d.Port()), client.PairOptions{User: user, Check: func(client.Digits) error {
 		go func() {
 			defer close(pressed)
-			for d.Status().Pairing.Asking == nil && t.Context().Err() == nil {
-				time.Sleep(time.Millisecond)
-			}
+			testnet.Until(t, "digits on the device", func() bool { return d.Status().Pairing.Asking != nil || t.Context().Err() != nil })
 			order("accept")
 		}()
 		return nil
