@@ -3,11 +3,9 @@ package config
 import (
 	_ "embed"
 	"errors"
-	"fmt"
 	"io/fs"
 	"path/filepath"
 	"slices"
-	"strconv"
 
 	"github.com/keyholed/keyhole/internal/settings"
 )
@@ -66,7 +64,7 @@ func Parse(data []byte, name string, o Overrides) (*Config, error) {
 	d.Special = func(into, value any, path []string) bool {
 		hooks, ok := into.(*[]Webhook)
 		if ok {
-			decodeWebhooks(&d, hooks, value, path)
+			settings.Sections(&d, hooks, value, path, maxWebhooks, func([]string, map[string]any) Webhook { return defaultWebhook() })
 		}
 		return ok
 	}
@@ -81,23 +79,6 @@ func Parse(data []byte, name string, o Overrides) (*Config, error) {
 
 // maxWebhooks bounds the consumers of the log.
 const maxWebhooks = 16
-
-func decodeWebhooks(d *settings.Decoder, into *[]Webhook, value any, path []string) {
-	tables, ok := settings.Tables(value)
-	if !ok {
-		d.WrongType(path, "a list of sections: write [[webhook]] with double brackets", value)
-		return
-	}
-	if len(tables) > maxWebhooks {
-		d.Fail(path, fmt.Sprintf("%d webhooks: at most %d are allowed", len(tables), maxWebhooks), "")
-		return
-	}
-	for i, table := range tables {
-		w := defaultWebhook()
-		d.Table(&w, table, append(slices.Clone(path), strconv.Itoa(i)))
-		*into = append(*into, w)
-	}
-}
 
 // apply puts the command line's values over those of the file. A key that was
 // overridden has no line any more: what is wrong with it is the flag's fault.
@@ -116,7 +97,7 @@ func (c *Config) apply(o Overrides) (errs Errors) {
 		into  *[]string
 		check func(string) string
 	}{
-		{"--listen", o.Listen, &c.Basestation.Listen, checkListen},
+		{"--listen", o.Listen, &c.Basestation.Listen, settings.Listen},
 		{"--advertise", o.Advertise, &c.Basestation.Advertise, checkAdvertise},
 	} {
 		for _, address := range f.given {
@@ -131,7 +112,7 @@ func (c *Config) apply(o Overrides) (errs Errors) {
 		}
 	}
 	if o.API != nil {
-		if text := checkListen(*o.API); *o.API != "" && text != "" {
+		if text := settings.Listen(*o.API); *o.API != "" && text != "" {
 			errs = append(errs, &Error{Key: "--api", Text: text})
 		} else {
 			c.API.Listen = *o.API

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"net/url"
 	"regexp"
@@ -62,10 +61,10 @@ func (v *validator) basestation() {
 	if len(b.Listen) == 0 {
 		v.fail(`empty: want at least one address, such as ":7443"`, "basestation", "listen")
 	}
-	v.addresses(b.Listen, maxListen, checkListen, "basestation", "listen")
+	v.addresses(b.Listen, maxListen, settings.Listen, "basestation", "listen")
 	v.addresses(b.Advertise, maxAdvertise, checkAdvertise, "basestation", "advertise")
 	v.fail(checkDirectory(b.Data), "basestation", "data")
-	v.fail(span(b.Drain, 0, 10*time.Minute), "basestation", "drain")
+	v.fail(settings.Within(b.Drain, 0, 10*time.Minute), "basestation", "drain")
 }
 
 func (v *validator) addresses(list []string, most int, check func(string) string, path ...string) {
@@ -103,7 +102,7 @@ func (v *validator) enrolAndStore() {
 
 func (v *validator) api() {
 	if v.API.Listen != "" {
-		v.fail(checkListen(v.API.Listen), "api", "listen")
+		v.fail(settings.Listen(v.API.Listen), "api", "listen")
 	}
 	if (v.API.Certificate == "") != (v.API.Key == "") {
 		v.fail("certificate and key belong together: want both or none", "api")
@@ -122,7 +121,7 @@ func (v *validator) authorize() {
 	if v.Authorize.URL != "" {
 		v.fail(checkURL(v.Authorize.URL), "authorize", "url")
 	}
-	v.fail(span(v.Authorize.Timeout, 50*time.Millisecond, maxAuthorizeTimeout), "authorize", "timeout")
+	v.fail(settings.Within(v.Authorize.Timeout, 50*time.Millisecond, maxAuthorizeTimeout), "authorize", "timeout")
 }
 
 func (v *validator) webhooks() {
@@ -147,54 +146,22 @@ func (v *validator) webhooks() {
 				v.fail(settings.Quote(kind)+` is no kind of event: want one such as "presence" or "alarm.duplicate"`, at("events")...)
 			}
 		}
-		v.fail(span(w.Timeout, 100*time.Millisecond, time.Minute), at("timeout")...)
-		v.fail(within(w.Workers, 1, 32), at("workers")...)
-		v.fail(span(w.GiveUp, time.Minute, 7*24*time.Hour), at("give_up")...)
+		v.fail(settings.Within(w.Timeout, 100*time.Millisecond, time.Minute), at("timeout")...)
+		v.fail(settings.Within(w.Workers, 1, 32), at("workers")...)
+		v.fail(settings.Within(w.GiveUp, time.Minute, 7*24*time.Hour), at("give_up")...)
 	}
 }
 
 func (v *validator) limits() {
-	v.fail(within(v.Relay.Tunnels, 1, 500_000), "relay", "tunnels")
-	v.fail(within(v.Relay.PerDevice, 1, 4096), "relay", "per_device")
-	v.fail(span(v.Relay.Life, time.Minute, 30*24*time.Hour), "relay", "life")
-	v.fail(within(v.Relay.DailyMB, 0, 1_000_000_000), "relay", "daily_mb")
-	v.fail(within(v.Relay.VendorTunnels, 0, 500_000), "relay", "vendor_tunnels")
-	v.fail(within(v.Relay.VendorDailyMB, 0, 1_000_000_000), "relay", "vendor_daily_mb")
-	v.fail(within(v.Limits.Devices, 1, 16_000_000), "limits", "devices")
-	v.fail(within(v.Limits.Connections, 16, 1_000_000), "limits", "connections")
-	v.fail(within(v.Limits.Introductions, 1, 100_000), "limits", "introductions")
-}
-
-func within(n, low, high int) string {
-	if n >= low && n <= high {
-		return ""
-	}
-	return fmt.Sprintf("%d is out of range: want %d to %d", n, low, high)
-}
-
-func span(d, low, high time.Duration) string {
-	if d >= low && d <= high {
-		return ""
-	}
-	return fmt.Sprintf("%v is out of range: want %v to %v", d, low, high)
-}
-
-// checkListen accepts what net.Listen would bind without asking a name server.
-func checkListen(address string) string {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return settings.Quote(address) + ` is no address to listen on: want ":7443", "192.0.2.7:7443" or "[2001:db8::7]:7443"`
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
-		return fmt.Sprintf("port %s of %s: want a number from 0 to 65535", settings.Quote(port), settings.Quote(address))
-	}
-	if host == "" {
-		return ""
-	}
-	if _, err := netip.ParseAddr(host); err != nil {
-		return fmt.Sprintf("host %s of %s: want an IP address, or nothing for all addresses", settings.Quote(host), settings.Quote(address))
-	}
-	return ""
+	v.fail(settings.Within(v.Relay.Tunnels, 1, 500_000), "relay", "tunnels")
+	v.fail(settings.Within(v.Relay.PerDevice, 1, 4096), "relay", "per_device")
+	v.fail(settings.Within(v.Relay.Life, time.Minute, 30*24*time.Hour), "relay", "life")
+	v.fail(settings.Within(v.Relay.DailyMB, 0, 1_000_000_000), "relay", "daily_mb")
+	v.fail(settings.Within(v.Relay.VendorTunnels, 0, 500_000), "relay", "vendor_tunnels")
+	v.fail(settings.Within(v.Relay.VendorDailyMB, 0, 1_000_000_000), "relay", "vendor_daily_mb")
+	v.fail(settings.Within(v.Limits.Devices, 1, 16_000_000), "limits", "devices")
+	v.fail(settings.Within(v.Limits.Connections, 16, 1_000_000), "limits", "connections")
+	v.fail(settings.Within(v.Limits.Introductions, 1, 100_000), "limits", "introductions")
 }
 
 func checkAdvertise(address string) string {

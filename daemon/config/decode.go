@@ -1,9 +1,7 @@
 package config
 
 import (
-	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/keyholed/keyhole/internal/settings"
 )
@@ -39,23 +37,12 @@ func (d *decoder) special(into, value any, path []string) bool {
 const maxServices = 64
 
 func (d *decoder) services(into *[]Service, value any, path []string) {
-	tables, ok := settings.Tables(value)
-	if !ok {
-		d.WrongType(path, "a list of sections: write [[service]] with double brackets", value)
-		return
-	}
-	if len(tables) > maxServices {
-		d.Fail(path, fmt.Sprintf("%d services: at most %d are allowed", len(tables), maxServices), "")
-		return
-	}
-	for i, table := range tables {
-		at := append(slices.Clone(path), strconv.Itoa(i))
+	settings.Sections(&d.Decoder, into, value, path, maxServices, func(at []string, keys map[string]any) Service {
 		s := defaultService()
 		s.file, s.line, s.lines = d.File, d.Lines.Of(at), map[string]int{}
-		for key := range table {
+		for key := range keys {
 			s.lines[key] = d.Lines.Of(append(slices.Clone(at), key))
 		}
-		d.Table(&s, table, at)
-		*into = append(*into, s)
-	}
+		return s
+	})
 }

@@ -2,6 +2,8 @@ package config
 
 import (
 	"path/filepath"
+
+	"github.com/keyholed/keyhole/internal/settings"
 )
 
 // resolve makes the paths of the file absolute: a relative one is meant from
@@ -49,7 +51,7 @@ func (c *Config) apply(o Overrides) (errs Errors) {
 		return errs
 	}
 	for _, address := range o.Listen {
-		if text := checkListen(address); text != "" {
+		if text := settings.Listen(address); text != "" {
 			errs = append(errs, &Error{Key: "--listen", Text: text})
 			return errs // the file's addresses stay, so that one mistake is one message
 		}

@@ -84,7 +84,7 @@ func (v *validator) device() {
 	}
 	for i, address := range v.Device.Listen {
 		at := []string{"device", "listen", strconv.Itoa(i)}
-		if text := checkListen(address); text != "" {
+		if text := settings.Listen(address); text != "" {
 			v.fail(text, "", at...)
 		} else if slices.Contains(v.Device.Listen[:i], address) && !strings.HasSuffix(address, ":0") {
 			v.fail(settings.Quote(address)+" is listed twice", "", at...)
@@ -308,8 +308,8 @@ func (v *validator) limits() {
 		{"tunnels", l.Tunnels, 1, 4096},
 		{"tunnels_per_peer", l.TunnelsPerPeer, 1, 4096},
 	} {
-		if n.value < n.low || n.value > n.high {
-			v.fail(fmt.Sprintf("%d is out of range: want %d to %d", n.value, n.low, n.high), "", "limits", n.key)
+		if text := settings.Within(n.value, n.low, n.high); text != "" {
+			v.fail(text, "", "limits", n.key)
 		}
 	}
 	if l.TunnelsPerPeer > l.Tunnels && l.Tunnels > 0 {
@@ -331,24 +331,6 @@ func checkName(name string) string {
 	// change the direction of writing, with which a name could imitate another.
 	if i := strings.IndexFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
 		return settings.Quote(name) + " contains a character that cannot be printed"
-	}
-	return ""
-}
-
-// checkListen accepts what net.Listen would bind without asking a name server.
-func checkListen(address string) string {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return settings.Quote(address) + ` is no address to listen on: want ":7443", "192.0.2.7:7443" or "[2001:db8::7]:7443"`
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
-		return fmt.Sprintf("port %s of %s: want a number from 0 to 65535", settings.Quote(port), settings.Quote(address))
-	}
-	if host == "" {
-		return ""
-	}
-	if _, err := netip.ParseAddr(host); err != nil {
-		return fmt.Sprintf("host %s of %s: want an IP address, or nothing for all addresses", settings.Quote(host), settings.Quote(address))
 	}
 	return ""
 }
