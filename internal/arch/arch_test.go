@@ -30,6 +30,7 @@ var arrows = []struct {
 	{"protocol/session", []string{"protocol/identity"}},
 	{"protocol/api", []string{"protocol/identity"}},
 	{"protocol/attach", []string{"protocol/identity"}},
+	{"protocol/central", []string{"protocol/identity", "protocol/api"}},
 	{"protocol/reach", []string{"protocol/identity", "protocol/attach"}},
 	{"basestation/store", nil},
 	{"basestation/store/storetest", []string{"basestation/store"}},
