@@ -34,6 +34,8 @@ type hub struct {
 	known   *rate[acquaintance]         // introductions beside those, by who shows a pass of whom
 	told    *rate[identity.Fingerprint] // events
 
+	calls calls
+
 	questions map[uint64]*question   // by the client's index
 	nos       deadlines              // when their no leaves
 	requests  map[uint64]*request    // by number
@@ -85,6 +87,8 @@ type around struct {
 	others func() int
 	// presence is written, never read, by the hub itself.
 	presence presenceWriter
+	// book keeps call numbers.
+	book callBook
 	// events takes what devices say.
 	events Events
 	// seen is told where devices are, for notices after a restart; it never waits.
@@ -124,6 +128,8 @@ func newHub(c attach.NodeConfig, a around, log *slog.Logger) (*hub, error) {
 		known:   newRate[acquaintance](perKnownIntroductions, introductionBurst),
 		told:    newRate[identity.Fingerprint](perDeviceEvents, introductionBurst),
 
+		calls: newCalls(),
+
 		questions: map[uint64]*question{}, requests: map[uint64]*request{}, enrolling: map[uint64]particulars{},
 		elsewhere: map[identity.Fingerprint]absence{},
 	}
@@ -153,6 +159,7 @@ func (h *hub) Tick(now time.Duration) {
 	}
 	h.sweptAt = now
 	h.watchTwins(now)
+	h.sweepCalls(now)
 	for index, q := range h.questions {
 		if now >= q.until {
 			delete(h.questions, index)
@@ -178,6 +185,8 @@ func (h *hub) message(now time.Duration, from attach.Peer, k attach.Kind, body [
 	switch {
 	case from.Client && k == attach.KindCandidates:
 		receive(body, func(m attach.Candidates) { h.clientOffers(now, from, m.Offer) })
+	case from.Client && k == attach.KindFind:
+		receive(body, func(m attach.Find) { h.clientFinds(now, from, m) })
 	case from.Client && k == attach.KindTicket:
 		h.clientWantsTicket(now, from)
 	case from.Client:
@@ -187,6 +196,8 @@ func (h *hub) message(now time.Duration, from attach.Peer, k attach.Kind, body [
 		receive(body, func(m attach.Candidates) { h.deviceOffers(now, from, m) })
 	case k == attach.KindEvent:
 		receive(body, func(m attach.Event) { h.deviceEvent(now, from, m) })
+	case k == attach.KindCall:
+		receive(body, func(m attach.Call) { h.call(now, from, m) })
 	case k == attach.KindPresence:
 		receive(body, func(m attach.Presence) { h.presence.Told(from.Fingerprint, m.Epoch) })
 	}

@@ -83,12 +83,16 @@ func newRate[K comparable](perMinute int, burst time.Duration) *rate[K] {
 }
 
 func (r *rate[K]) allow(now time.Duration, key K) bool {
-	u := &r.until[maphash.Comparable(r.seed, key)%rateBuckets]
+	u := r.bucket(key)
 	if *u-now > r.burst {
 		return false
 	}
 	*u = max(*u, now) + r.every
 	return true
+}
+
+func (r *rate[K]) bucket(key K) *time.Duration {
+	return &r.until[maphash.Comparable(r.seed, key)%rateBuckets]
 }
 
 // sourceOf is what counts as one source: an IPv4 address or an IPv6 /64.

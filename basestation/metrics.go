@@ -18,6 +18,7 @@ type metrics struct {
 	packetsIn, packetsOut, packetsLost, notices       *prometheus.Counter
 	streams, observed, legs, closedStreams, slowPeers *prometheus.Counter
 	nodeMessages, nodeMessagesLost, relocated         *prometheus.Counter
+	calls, finds, found                               *prometheus.Counter
 	introductionTime                                  *prometheus.Histogram
 }
 
@@ -46,6 +47,9 @@ func newMetrics() *metrics {
 		{&m.closedStreams, `keyhole_limited_total{what="connections"}`},
 		{&m.unauthorized, "keyhole_introductions_unauthorized_total"},
 		{&m.forwarded, "keyhole_introductions_forwarded_total"},
+		{&m.calls, "keyhole_call_numbers_total"},
+		{&m.finds, "keyhole_calls_asked_total"},
+		{&m.found, "keyhole_calls_found_total"},
 		{&m.events, `keyhole_device_events_total{result="taken"}`},
 		{&m.badEvents, `keyhole_device_events_total{result="malformed"}`},
 		{&m.packetsIn, `keyhole_packets_total{direction="in"}`},

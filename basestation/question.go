@@ -158,7 +158,7 @@ func (h *hub) sayNo(now time.Duration) {
 			return
 		}
 		q := h.questions[index]
-		if q == nil || q.state != questionOpen {
+		if h.sayNobody(now, index) || q == nil || q.state != questionOpen {
 			continue
 		}
 		q.state = questionRefused

@@ -168,7 +168,7 @@ func (s *Server) build() (err error) {
 		limits: s.config.Limits, self: s.self, certificate: certificate,
 		start: s.tasks.start, post: s.post, remote: s.streams.remote, enrol: s.enrol, authorize: s.config.Authorize,
 		pair: s.pair(), vendor: s.vendor(), find: s.fleet.find, send: s.fleet.send, tellAll: s.fleet.tell, mine: s.fleet.mine, others: s.fleet.others,
-		presence: s.registry, events: s.config.Events, seen: s.peers.seen, metrics: s.metrics,
+		presence: s.registry, book: s.registry, events: s.config.Events, seen: s.peers.seen, metrics: s.metrics,
 	}, s.log)
 	return err
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyholed/keyhole/basestation/memstore"
 	"github.com/keyholed/keyhole/basestation/push"
 	"github.com/keyholed/keyhole/basestation/registry"
 	"github.com/keyholed/keyhole/basestation/relay"
@@ -45,6 +46,7 @@ type world struct {
 	verdict  func(attach.Request) attach.Code
 	full     bool // no task starts
 	peers    map[uint32]knownPeer
+	book     *registry.Registry // of call numbers
 	attaches []time.Duration
 }
 
@@ -119,6 +121,9 @@ func newWorld(t testing.TB, limits Limits) *world {
 		records: map[identity.ID]registry.Presence{}, peers: map[uint32]knownPeer{},
 		verdict: func(attach.Request) attach.Code { return attach.CodeAccepted },
 	}
+	records := memstore.New()
+	t.Cleanup(func() { _ = records.Close() })
+	w.book = registry.New(registry.Config{Store: records, Node: "node1"})
 	certificate, err := k.Certificate([]netip.AddrPort{simNode})
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +153,7 @@ func newWorld(t testing.TB, limits Limits) *world {
 		},
 		send: func(string, *nodeMessage) {}, tellAll: func(*nodeMessage) {},
 		mine: func(uint16) bool { return true }, others: func() int { return 0 },
-		presence: w, events: w,
+		presence: w, events: w, book: w.book,
 		seen: func(slot uint32, index uint64, at netip.AddrPort) {
 			w.peers[slot] = knownPeer{index, at}
 			if index == 0 {

@@ -8,6 +8,7 @@
 //	serial/HEX        the key a serial number is bound to
 //	secret/HEX        the factory secret of a serial number, sealed
 //	token/HASH        a token of the operator's API, hashed
+//	call/NNNNNN       whose call number it is, for five minutes
 //	fleet/…           what the nodes of a fleet share (see Seal)
 //
 // It decides nothing by itself and keeps no copy in memory but the list of the

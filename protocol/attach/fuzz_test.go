@@ -83,6 +83,7 @@ func FuzzBodies(f *testing.F) {
 		for _, v := range []any{
 			new(Attach), new(Introduce), new(Attached), new(Refused), new(Observed), new(Relocate), new(Introduction), new(Answer), new(Introduced),
 			new(NotIntroduced), new(Candidates), new(Relay), new(Event), new(EventTaken), new(Presence), new(TicketRequest), new(TicketGranted),
+			new(Call), new(CallNumber), new(Find), new(Found),
 		} {
 			if Decode(b, v) != nil {
 				continue

@@ -103,6 +103,13 @@ func goldenPackets(t testing.TB) map[string][]byte {
 		"TICKET":                 encode(TicketRequest{}),
 		"TICKET GRANTED":         encode(TicketGranted{ticket}),
 		"TICKET GRANTED no":      encode(TicketGranted{}),
+		"CALL":                   encode(Call{Request: 9}),
+		"CALL over":              encode(Call{Over: "204862"}),
+		"CALL NUMBER":            encode(CallNumber{9, "204862", 300}),
+		"CALL NUMBER no":         encode(CallNumber{Request: 9}),
+		"FIND":                   encode(Find{"204862"}),
+		"FOUND":                  encode(Found{"abcdefghijklmnopqrstuvwxyz"}),
+		"FOUND nobody":           encode(Found{}),
 		"offer, signed bytes":    offer.bytes([32]byte(count(0, 32)), "abcdefghijklmnopqrstuvwxyz", [32]byte(count(0x40, 32)), [32]byte(count(0x60, 32))),
 		"presence pass":          goldenPass(t),
 		"punch":                  Punch{PunchTokenOf([32]byte(count(0, 32))), 0x0102030405060708, 0x1112131415161718}.Append(nil),
@@ -143,7 +150,7 @@ func TestGoldenBytes(t *testing.T) {
 	names := []string{"LOCATE", "LOCATED", "HELLO", "WELCOME", "RETRY", "RESET", "sealed", "PING", "PONG", "CONTROL", "ACK", "CLOSE",
 		"certificate", "handshake", "ATTACH", "INTRODUCE", "ATTACHED", "REFUSED", "OBSERVED", "RELOCATE",
 		"INTRODUCTION", "ANSWER", "ANSWER no", "INTRODUCED", "NOT INTRODUCED", "NOT INTRODUCED offline", "CANDIDATES", "RELAY", "EVENT",
-		"EVENT TAKEN", "PRESENCE", "TICKET", "TICKET GRANTED", "TICKET GRANTED no", "offer, signed bytes", "presence pass", "punch",
+		"EVENT TAKEN", "PRESENCE", "TICKET", "TICKET GRANTED", "TICKET GRANTED no", "CALL", "CALL over", "CALL NUMBER", "CALL NUMBER no", "FIND", "FOUND", "FOUND nobody", "offer, signed bytes", "presence pass", "punch",
 		"stream, attach", "stream, relay", "stream, observe", "stream, seen"}
 	if len(names) != len(got) {
 		t.Fatalf("%d names for %d packets", len(names), len(got))

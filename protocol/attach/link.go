@@ -84,7 +84,8 @@ type LinkConfig struct {
 	Roots        []Root           // one or two; floors as they were kept
 	Basestations []netip.AddrPort // controllers, the last good one first
 	Factory      Factory          // of a device whose vendor uses one
-	Introduce    *Introduce       // a client's question; nil is a device
+	Introduce    *Introduce       // a client's question
+	Find         *Find            // a client's other question; neither is a device
 	Firmware     string           // at most 64 bytes, shown to the operator
 	Boots        uint32
 	Known        Known
@@ -161,6 +162,15 @@ func NewLink(c LinkConfig) (*Link, error) {
 	}
 	l := &Link{c: c, roots: append([]Root(nil), c.Roots...), keep: keepaliveOf(c)}
 	id := c.Key.ID()
+	if c.Find != nil {
+		if c.Introduce != nil {
+			return nil, fmt.Errorf("%w: one question a link", ErrLinkConfig)
+		}
+		if err := c.Find.check(); err != nil {
+			return nil, fmt.Errorf("%w: call number: %w", ErrLinkConfig, err)
+		}
+		id = "" // every node knows
+	}
 	if c.Introduce != nil {
 		if err := c.Introduce.check(); err != nil {
 			return nil, fmt.Errorf("%w: introduction: %w", ErrLinkConfig, err)
@@ -179,11 +189,15 @@ func NewLink(c LinkConfig) (*Link, error) {
 }
 
 func keepaliveOf(c LinkConfig) keepalive {
-	if c.Introduce != nil {
+	if c.client() {
 		return newClientKeepalive()
 	}
 	return newKeepalive()
 }
+
+// client tells whether the link is that of a client, who is done when his question has
+// arrived.
+func (c LinkConfig) client() bool { return c.Introduce != nil || c.Find != nil }
 
 // Prefix is what LOCATE shows of an id: the first 16 bits of its SHA-256.
 func Prefix(id identity.ID) uint16 {

@@ -167,7 +167,9 @@ func (l *Link) receiveWelcome(now time.Duration, packet []byte) bool {
 // prove queues the first message of a session.
 func (l *Link) prove(now time.Duration) error {
 	kind, v := KindIntroduce, any(nil)
-	if l.c.Introduce != nil {
+	if l.c.Find != nil {
+		kind, v = KindFind, l.c.Find
+	} else if l.c.Introduce != nil {
 		i, err := proveClient(l.c.Key, l.next.hash, *l.c.Introduce)
 		if err != nil {
 			return err

@@ -130,7 +130,7 @@ func (l *Link) acknowledged(now time.Duration, s *session, a ack) {
 	if s != l.next {
 		return
 	}
-	if l.c.Introduce != nil {
+	if l.c.client() {
 		l.attached(now, Attached{}) // a client is done when its question has arrived
 		return
 	}
@@ -140,7 +140,7 @@ func (l *Link) acknowledged(now time.Duration, s *session, a ack) {
 
 func (l *Link) receiveControl(now time.Duration, s *session, c control) {
 	if s == l.next && c.kind >= firstOwned {
-		if l.c.Introduce == nil {
+		if !l.c.client() {
 			return // it has overtaken ATTACHED: not taken, so it comes again
 		}
 		l.attached(now, Attached{}) // it has overtaken the word that our question arrived

@@ -32,6 +32,7 @@ var kindNames = map[Kind]string{
 	KindRelocate: "RELOCATE", KindIntroduction: "INTRODUCTION", KindAnswer: "ANSWER", KindIntroduced: "INTRODUCED",
 	KindNotIntroduced: "NOT INTRODUCED", KindCandidates: "CANDIDATES", KindRelay: "RELAY", KindEvent: "EVENT", KindEventTaken: "EVENT TAKEN",
 	KindPresence: "PRESENCE", KindTicket: "TICKET", KindTicketGranted: "TICKET GRANTED",
+	KindCall: "CALL", KindCallNumber: "CALL NUMBER", KindFind: "FIND", KindFound: "FOUND",
 }
 
 func (k Kind) String() string {

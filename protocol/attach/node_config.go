@@ -59,7 +59,8 @@ type NodeConfig struct {
 	// whose signature is good; a client hears nothing but what is sent to it
 	// afterwards, so that the owner alone decides when a no leaves. Message is
 	// called with kinds from KindIntroduction on, of devices and clients alike;
-	// body is good during the call only.
+	// body is good during the call only. A client that began with KindFind has
+	// proven no key.
 	Event     func(NodeEvent)
 	Introduce func(now time.Duration, from Peer, i *Introduce)
 	Message   func(now time.Duration, from Peer, k Kind, body []byte)

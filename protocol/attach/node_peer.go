@@ -142,8 +142,10 @@ func (n *Node) receiveControl(now time.Duration, e *entry, slot uint32, c contro
 		n.receiveAttach(now, e, slot, c.body)
 	case e.state == entryGreeted && c.kind == KindIntroduce:
 		n.receiveIntroduce(now, e, slot, c.body)
+	case e.state == entryGreeted && c.kind == KindFind:
+		n.receiveFind(now, e, slot, c.body)
 	case e.state == entryGreeted:
-		n.drop(slot, CloseSilent) // the first message must be one of the two
+		n.drop(slot, CloseSilent) // the first message must be one of the three
 	case (e.state == entryAttached || e.state == entryClient) && c.kind >= firstOwned && n.c.Message != nil:
 		n.c.Message(now, n.peer(slot), c.kind, c.body)
 	}
@@ -181,17 +183,10 @@ func (n *Node) receiveIntroduce(now time.Duration, e *entry, slot uint32, body [
 		n.drop(slot, CloseSilent)
 		return
 	}
-	remote, _ := n.remoteOf(e.addrPort())
-	source := sourceOf(remote)
-	if len(n.clients) >= maxClients || n.asking[source] >= n.c.MaxClientsPerSource {
-		n.clientsFull++
-		n.refuse(now, slot, Refused{Code: CodeBusy})
+	if !n.becomeClient(now, e, slot) {
 		return
 	}
-	e.fingerprint, e.state, e.since = f, entryClient, seconds(now)
-	n.settle(slot)
-	n.clients[slot] = source
-	n.asking[source]++
+	e.fingerprint = f
 	// A client has no ATTACHED to learn it from, and wants it to tell whether a
 	// private address that it is offered is in its own network.
 	told, _ := Encode(Observed{observedAddress(e.addrPort())})
@@ -199,6 +194,35 @@ func (n *Node) receiveIntroduce(now time.Duration, e *entry, slot uint32, body [
 	if n.c.Introduce != nil {
 		n.c.Introduce(now, n.peer(slot), &i)
 	}
+}
+
+// receiveFind takes the question of a client who wants nothing but a number resolved.
+// He proves no key: whoever asks is counted by where he is.
+func (n *Node) receiveFind(now time.Duration, e *entry, slot uint32, body []byte) {
+	var f Find
+	if Decode(body, &f) != nil {
+		n.drop(slot, CloseSilent)
+		return
+	}
+	if n.becomeClient(now, e, slot) && n.c.Message != nil {
+		n.c.Message(now, n.peer(slot), KindFind, body)
+	}
+}
+
+// becomeClient makes room for one more client, or tells him that there is none.
+func (n *Node) becomeClient(now time.Duration, e *entry, slot uint32) bool {
+	remote, _ := n.remoteOf(e.addrPort())
+	source := sourceOf(remote)
+	if len(n.clients) >= maxClients || n.asking[source] >= n.c.MaxClientsPerSource {
+		n.clientsFull++
+		n.refuse(now, slot, Refused{Code: CodeBusy})
+		return false
+	}
+	e.state, e.since = entryClient, seconds(now)
+	n.settle(slot)
+	n.clients[slot] = source
+	n.asking[source]++
+	return true
 }
 
 // Answer decides a request. CodeAccepted attaches the device, unless another one

@@ -20,7 +20,8 @@ type LinkConfig struct {
 	Roots     []attach.Root // one or two; floors as they were kept
 	Addresses []string      // of the basestation: host:port, the last good one first
 	Factory   attach.Factory
-	Introduce *attach.Introduce // a client's question; nil is a device
+	Introduce *attach.Introduce // a client's question
+	Find      *attach.Find      // a client's other question; neither is a device
 	Firmware  string            // at most 64 bytes
 	Boots     uint32
 	Known     attach.Known // as it was kept; the zero value costs a round trip

@@ -147,7 +147,7 @@ func (l *Link) callBack() {
 // linkConfig is that of the link itself. Its functions are called with mu held.
 func (l *Link) linkConfig(controllers []netip.AddrPort) attach.LinkConfig {
 	return attach.LinkConfig{
-		Key: l.c.Key, Roots: l.c.Roots, Basestations: controllers, Factory: l.c.Factory, Introduce: l.c.Introduce,
+		Key: l.c.Key, Roots: l.c.Roots, Basestations: controllers, Factory: l.c.Factory, Introduce: l.c.Introduce, Find: l.c.Find,
 		Firmware: l.c.Firmware, Boots: l.c.Boots, Known: l.c.Known,
 		Send: l.sendLocked, Event: l.eventLocked,
 		Message: func(k attach.Kind, body []byte) {
