@@ -18,8 +18,6 @@
 //	identity/store.key               the key the values are sealed with
 package acl
 
-import "github.com/keyholed/keyhole/protocol/identity"
-
 // An Action is what somebody wants to do. The list is closed: what is not here
 // cannot be asked for.
 type Action string
@@ -58,49 +56,6 @@ func (a Action) bit() actionSet {
 }
 
 type actionSet uint32
-
-// A Kind says by what a principal is known.
-type Kind uint8
-
-// The kinds of principal. Only paired keys are decided about so far; the answer
-// to every other kind is no.
-const (
-	KindKey       Kind = iota // a key that may be paired
-	KindAnonymous             // nobody: an introduced client of a service that authenticates by itself
-	KindAuthority             // a user id certified by an authority the device trusts
-	KindSupport               // the holder of a live support code
-	KindCentral               // a grant signed by the vendor
-)
-
-// String is the kind in a word: "key", "anonymous", "authority", "support", "central".
-func (k Kind) String() string {
-	switch k {
-	case KindKey:
-		return "key"
-	case KindAnonymous:
-		return "anonymous"
-	case KindAuthority:
-		return "authority"
-	case KindSupport:
-		return "support"
-	case KindCentral:
-		return "central"
-	}
-	return "unknown"
-}
-
-// A Principal is who asks: what the session has proven. The zero value is a key
-// that nobody can have.
-type Principal struct {
-	Kind        Kind
-	Fingerprint identity.Fingerprint // of the key that the session proved
-}
-
-// A Service is what a tunnel would lead to; zero for actions without one.
-type Service struct {
-	Name string // as configured
-	Type string // rtsp, http, ssh, tcp
-}
 
 // A Decision is the answer with its reason. The reason is for the log and for
 // whoever may know it; a stranger is told the same in every case.

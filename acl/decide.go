@@ -8,6 +8,9 @@ const (
 	whyAction   = "no such action"
 	whyGrant    = "granted by name"
 	whyRoleGone = "the user's role is not configured"
+	whyNoRole   = "no role that was given is configured"
+	whyItself   = "the service authenticates by itself"
+	whyNotOwn   = "only for services that authenticate by themselves"
 )
 
 // decide is the whole policy: a pure function of list, roles, request and, only
@@ -19,9 +22,39 @@ func (l *list) decide(roles map[string]*role, clock func() Clock, p Principal, a
 	if action.bit() == 0 {
 		return Decision{Why: whyAction}
 	}
-	if p.Kind != KindKey {
-		return Decision{Why: whyKind}
+	switch p.Kind {
+	case KindKey:
+		return l.decideKey(roles, clock, p, action, service)
+	case KindAnonymous:
+		if action == ActionTunnel && service.Application {
+			return Decision{Allow: true, Why: whyItself}
+		}
+		return Decision{Why: whyNotOwn}
+	case KindAuthority, KindCentral, KindSupport:
+		return l.decideGuest(roles, p, action, service)
 	}
+	return Decision{Why: whyKind}
+}
+
+// decideGuest is about who is no user of the list and brings roles. Whoever
+// vouches for him has looked at the time.
+func (l *list) decideGuest(roles map[string]*role, p Principal, action Action, service Service) Decision {
+	d := Decision{Why: whyNoRole}
+	for _, name := range p.Roles {
+		r := roles[name]
+		if r == nil || name == RoleOwner {
+			continue
+		}
+		d.Role = name
+		if d.Allow, d.Why = r.decide(action, service); d.Allow {
+			return d
+		}
+	}
+	return d
+}
+
+// decideKey is about the keys of users.
+func (l *list) decideKey(roles map[string]*role, clock func() Clock, p Principal, action Action, service Service) Decision {
 	u := l.byKey[p.Fingerprint]
 	if u == nil {
 		return Decision{Why: whyStranger}

@@ -139,7 +139,7 @@ func TestReadOnlyState(t *testing.T) {
 		t.Fatalf("remount: %v", err)
 	}
 	b.open()
-	if d := b.Decide(Principal{Fingerprint: fp(2)}, ActionTunnel, Service{"cam", "rtsp"}); !d.Allow {
+	if d := b.Decide(Principal{Fingerprint: fp(2)}, ActionTunnel, Service{Name: "cam", Type: "rtsp"}); !d.Allow {
 		t.Errorf("a viewer: %+v", d)
 	}
 	_, err := b.Revoke("Bob", testBy)

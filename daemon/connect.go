@@ -15,7 +15,7 @@ import (
 // answer, and only then 200. The client's bytes never become an address: the
 // authority is looked up in the table and is nothing if it is not there.
 func (d *Daemon) connect(w http.ResponseWriter, r *http.Request, c caller) {
-	if !c.paired {
+	if len(c.principals) == 0 {
 		api.WriteProblem(w, stranger)
 		return
 	}
@@ -25,7 +25,7 @@ func (d *Daemon) connect(w http.ResponseWriter, r *http.Request, c caller) {
 		return
 	}
 	info := c.session.Info()
-	meta := tunnel.Meta{Peer: info.Peer.String(), User: c.user.Name, Path: string(info.Path), Remote: info.Remote.String()}
+	meta := tunnel.Meta{Peer: info.Peer.String(), User: c.name(), Path: string(info.Path), Remote: info.Remote.String()}
 	if err := d.tunnel(w, r, meta, service); err != nil {
 		d.answerError(w, r, err)
 	}
@@ -40,7 +40,7 @@ func authorityOf(r *http.Request) string {
 	return r.Host
 }
 
-// admit finds the service that a paired caller names and may use.
+// admit finds the service that a caller names and may use.
 func (d *Daemon) admit(authority string, c caller) (tunnel.Service, *api.Problem) {
 	mayList := d.decide(c, acl.ActionServices, acl.Service{}).Allow
 	name, err := tunnel.ParseAuthority(authority)
@@ -58,7 +58,7 @@ func (d *Daemon) admit(authority string, c caller) (tunnel.Service, *api.Problem
 	}
 	decision := d.decide(c, acl.ActionTunnel, aclService(service))
 	if !decision.Allow {
-		d.log.Info("tunnel refused", "user", c.user.Name, "service", service.Name, "why", decision.Why)
+		d.log.Info("tunnel refused", "user", c.name(), "service", service.Name, "why", decision.Why)
 		if !mayList {
 			return tunnel.Service{}, api.Problemf(api.CodeForbidden, "not permitted")
 		}
@@ -104,4 +104,6 @@ func (d *Daemon) openProblem(meta tunnel.Meta, service tunnel.Service, err error
 	return api.Problemf(api.CodeUnavailable, "the device is stopping")
 }
 
-func aclService(s tunnel.Service) acl.Service { return acl.Service{Name: s.Name, Type: s.Type.Name} }
+func aclService(s tunnel.Service) acl.Service {
+	return acl.Service{Name: s.Name, Type: s.Type.Name, Application: s.Access == tunnel.AccessApplication}
+}

@@ -71,6 +71,8 @@ type Daemon struct {
 	sim     *sim.Board           // nil: the board is real or absent
 	panel   *panel
 	station *station // nil: no basestation
+	guests  *guests
+	asks    []askCheck // of introductions by strangers
 	events  events
 	present presence
 	doors   doors
@@ -102,6 +104,7 @@ func New(o Options) (*Daemon, error) {
 		log: o.Log, notify: &systemd.Notifier{Log: o.Log}, options: o, started: time.Now(), routes: table(),
 		ready: make(chan struct{}), stopping: make(chan struct{}), hurry: make(chan struct{}),
 	}
+	d.guests, d.asks = newGuests(d.guestEnded), askChecks()
 	d.erasing, d.endReset = context.WithCancel(context.Background())
 	d.cfg.Store(o.Config)
 	if err := Check(o.Config); err != nil {
@@ -231,6 +234,7 @@ func (d *Daemon) furnish(opened *closers) error {
 	}
 	d.bridge.SetServices(services)
 	d.openBoard(opened)
+	opened.add(d.guests.close)
 	d.window, err = pairing.New(pairing.Config{
 		Modes: cfg.Pairing.Modes, Display: d.board != nil && d.board.Display != nil, Device: d.key.Fingerprint(), Granter: granter{d}, Changed: d.pairingChanged,
 		Counter: tryCounter(filepath.Join(cfg.Device.Identity, "pairing-tries")), Log: d.log.With("room", "pairing"),
@@ -240,7 +244,7 @@ func (d *Daemon) furnish(opened *closers) error {
 	}
 	d.server = session.NewServer(session.Config{
 		Key: d.key, Handler: dispatch{d}, Log: d.log.With("room", "session"), Observe: d.sessionChanged,
-		Known: d.store.Known, ResetKey: d.reset,
+		Known: d.known, ResetKey: d.reset,
 		Limits: session.Limits{
 			Unauthenticated: cfg.Limits.Unauthenticated, Unpaired: cfg.Limits.Unpaired, Paired: cfg.Limits.Sessions,
 		},

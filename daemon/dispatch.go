@@ -3,21 +3,45 @@ package daemon
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/keyholed/keyhole/acl"
 	"github.com/keyholed/keyhole/protocol/api"
+	"github.com/keyholed/keyhole/protocol/identity"
 	"github.com/keyholed/keyhole/protocol/session"
 )
 
 // A caller is who asks: what the session proved and what the access list says
 // about it. It is made anew for each request, so that a revocation counts at once.
 type caller struct {
-	session   *session.Session
-	principal acl.Principal
-	user      acl.User // zero for a stranger
-	paired    bool
+	session    *session.Session
+	peer       identity.Fingerprint
+	principals []acl.Principal // what he may act as, the entry on the list first; none: a stranger
+	user       acl.User        // zero for who is not on the list
+	paired     bool            // his key is on the list
+}
+
+// newCaller asks the list and the guests who a session belongs to.
+func (d *Daemon) newCaller(s *session.Session) caller {
+	c := caller{session: s, peer: s.Peer(), principals: d.principalsOf(s.Peer())}
+	c.user, c.paired = d.store.UserOf(s.Peer())
+	return c
+}
+
+// known reports whether the caller is more than a stranger. Who may act as nobody
+// in particular is one.
+func (c caller) known() bool {
+	return slices.ContainsFunc(c.principals, func(p acl.Principal) bool { return p.Kind != acl.KindAnonymous })
+}
+
+// name is that of the user, else what the caller is as a guest, else "".
+func (c caller) name() string {
+	if c.paired || !c.known() {
+		return c.user.Name
+	}
+	return c.principals[0].String()
 }
 
 // stranger is the whole answer to a key that is not on the access list, whatever
@@ -30,8 +54,7 @@ type dispatch struct{ d *Daemon }
 
 func (p dispatch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := session.FromRequest(r)
-	c := caller{session: s, principal: acl.Principal{Fingerprint: s.Info().Peer}}
-	c.user, c.paired = p.d.store.UserOf(c.principal.Fingerprint)
+	c := p.d.newCaller(s)
 	if r.Method == http.MethodConnect {
 		p.d.connect(w, r, c)
 		return
@@ -60,7 +83,7 @@ func (p dispatch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // with what there is instead.
 func refuseUnknown(w http.ResponseWriter, r *http.Request, c caller, allow []string) {
 	switch {
-	case !c.paired:
+	case !c.known():
 		api.WriteProblem(w, stranger)
 	case len(allow) > 0:
 		w.Header().Set("Allow", strings.Join(allow, ", "))
@@ -70,18 +93,32 @@ func refuseUnknown(w http.ResponseWriter, r *http.Request, c caller, allow []str
 	}
 }
 
-// decide asks the access list.
+// decide asks the access list about everything that the caller may act as: the
+// first yes counts, else the reason of the first no.
 func (d *Daemon) decide(c caller, action acl.Action, service acl.Service) acl.Decision {
-	return d.store.Decide(c.principal, action, service)
+	if len(c.principals) == 0 {
+		return d.store.Decide(acl.Principal{Fingerprint: c.peer}, action, service)
+	}
+	var first acl.Decision
+	for i, p := range c.principals {
+		decision := d.store.Decide(p, action, service)
+		if decision.Allow {
+			return decision
+		}
+		if i == 0 {
+			first = decision
+		}
+	}
+	return first
 }
 
 // refuse answers a no: to a stranger always the same, to a user with the reason.
 func (d *Daemon) refuse(w http.ResponseWriter, c caller, decision acl.Decision) {
-	if !c.paired {
+	if !c.known() {
 		api.WriteProblem(w, stranger)
 		return
 	}
-	d.log.Info("refused", "user", c.user.Name, "why", decision.Why)
+	d.log.Info("refused", "user", c.name(), "why", decision.Why)
 	api.WriteProblem(w, api.Problemf(api.CodeForbidden, "%s", decision.Why))
 }
 

@@ -23,7 +23,7 @@ const eventTimeout = 20 * time.Second
 // follow sends events as they happen (WHATWG server-sent events: one data line
 // each). The stream ends with the session, so a revocation ends it too.
 func (d *Daemon) follow(w http.ResponseWriter, r *http.Request, c caller) error {
-	feed, stop, err := d.events.subscribe(c.user.Name)
+	feed, stop, err := d.events.subscribe(c.name())
 	if err != nil {
 		return err
 	}

@@ -249,7 +249,7 @@ func (d *device) wantNotAdmitted(t *testing.T, k *identity.Key, request string) 
 		return // net/http answers 400
 	}
 	user, paired := d.store.UserOf(k.Fingerprint())
-	c := caller{principal: acl.Principal{Fingerprint: k.Fingerprint()}, user: user, paired: paired}
+	c := caller{peer: k.Fingerprint(), principals: d.principalsOf(k.Fingerprint()), user: user, paired: paired}
 	if s, problem := d.admit(authorityOf(r), c); problem == nil {
 		t.Errorf("%q is admitted to %q", request, s.Name)
 	}

@@ -47,6 +47,10 @@ const (
 	// slow boards a few.
 	allBurst = 64
 	allEvery = 50 * time.Millisecond
+	// strangerBurst and strangerEvery pace those apart whom only a check of
+	// askChecks takes, so that they can never slow down who is on the list.
+	strangerBurst = 16
+	strangerEvery = 500 * time.Millisecond
 	// maxRemembered introductions are known again: none is taken twice. At the
 	// pace of all it takes a minute to push one out, when it has ended anyway, and
 	// then its peer's pace still holds.
@@ -59,7 +63,7 @@ const (
 // Why an introduction, or a leg of one, is refused. They are for the log; the
 // basestation hears a bare no.
 var (
-	errStranger   = errors.New("the key is not on the access list")
+	errStranger   = errors.New("the key may not ask")
 	errReplayed   = errors.New("an introduction that was there before")
 	errTooFast    = errors.New("too many, too fast")
 	errTooMany    = errors.New("too many introductions at once")
@@ -89,8 +93,7 @@ type introduction struct {
 // introductions are those that the device has said yes to. It decides what is
 // open and opens nothing itself.
 type introductions struct {
-	known func(identity.Fingerprint) bool
-	now   func() time.Time
+	now func() time.Time
 
 	mu         sync.Mutex
 	open       map[uint64]*introduction // by request of the present link
@@ -99,34 +102,41 @@ type introductions struct {
 	order      []attach.Hash // of remembered, oldest first
 	legs       []*relayLeg   // oldest first; short, so it is searched
 	everybody  bucket
+	strangers  bucket
 	legPace    bucket
 	peers      map[identity.Fingerprint]*bucket
 }
 
-func newIntroductions(known func(identity.Fingerprint) bool, now func() time.Time) *introductions {
+func newIntroductions(now func() time.Time) *introductions {
 	return &introductions{
-		known: known, now: now,
+		now:  now,
 		open: map[uint64]*introduction{}, all: map[*introduction]bool{},
 		remembered: map[attach.Hash]bool{}, peers: map[identity.Fingerprint]*bucket{},
-		everybody: bucket{burst: allBurst, every: allEvery}, legPace: bucket{burst: legBurst, every: legEvery},
+		everybody: bucket{burst: allBurst, every: allEvery}, strangers: bucket{burst: strangerBurst, every: strangerEvery},
+		legPace: bucket{burst: legBurst, every: legEvery},
 	}
 }
 
-// hurried reports that too many come; it is asked before any work is done.
-func (t *introductions) hurried() bool {
+// hurried reports that too many come, of the listed and guests, or of strangers; it
+// is asked before any work is done.
+func (t *introductions) hurried(stranger bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if stranger {
+		return !t.strangers.take(t.now())
+	}
 	return !t.everybody.take(t.now())
 }
 
-// accept opens an introduction whose signature is good, or says why not.
-func (t *introductions) accept(ctx context.Context, in *attach.Introduction, peer identity.Fingerprint) (*introduction, error) {
+// accept opens an introduction whose signature is good, or says why not. may is asked
+// once more whether its peer may come, so that a revocation finds what it let through.
+func (t *introductions) accept(ctx context.Context, in *attach.Introduction, peer identity.Fingerprint, may func() bool) (*introduction, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
 	t.sweepLocked(now)
 	switch {
-	case !t.known(peer): // under mu: who is revoked from here on is found by drop
+	case !may(): // under mu: who is revoked from here on is found by drop
 		return nil, errStranger
 	case t.remembered[in.Hash]:
 		return nil, errReplayed

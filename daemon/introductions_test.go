@@ -16,14 +16,14 @@ import (
 type desk struct {
 	*introductions
 	at   time.Time
+	may  func() bool // nil: all but peer 0
 	next uint64
 	ctx  context.Context
 }
 
 func newDesk(t *testing.T) *desk {
 	d := &desk{at: time.Now(), ctx: t.Context()}
-	stranger := fingerprint(0)
-	d.introductions = newIntroductions(func(f identity.Fingerprint) bool { return f != stranger }, func() time.Time { return d.at })
+	d.introductions = newIntroductions(func() time.Time { return d.at })
 	return d
 }
 
@@ -38,7 +38,11 @@ func (d *desk) ask(peer uint64) (*introduction, error) {
 	d.next++
 	in := attach.Introduction{Request: d.next}
 	binary.BigEndian.PutUint64(in.Hash[:], d.next)
-	return d.accept(d.ctx, &in, fingerprint(peer))
+	may := d.may
+	if may == nil {
+		may = func() bool { return peer != 0 }
+	}
+	return d.accept(d.ctx, &in, fingerprint(peer), may)
 }
 
 func TestIntroductionsEnd(t *testing.T) {
@@ -108,18 +112,18 @@ func TestIntroductionsAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := &attach.Introduction{Request: 999, Hash: i.hash}
-	if _, err := d.accept(d.ctx, again, i.peer); !errors.Is(err, errReplayed) {
+	if _, err := d.accept(d.ctx, again, i.peer, func() bool { return true }); !errors.Is(err, errReplayed) {
 		t.Errorf("the same once more: %v", err)
 	}
 	d.at = d.at.Add(2 * introductionLife)
-	if _, err := d.accept(d.ctx, again, i.peer); !errors.Is(err, errReplayed) {
+	if _, err := d.accept(d.ctx, again, i.peer, func() bool { return true }); !errors.Is(err, errReplayed) {
 		t.Errorf("the same later: %v", err)
 	}
 	i, err = d.ask(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.accept(d.ctx, &attach.Introduction{Request: i.request, Hash: attach.Hash{9}}, i.peer); !errors.Is(err, errReplayed) {
+	if _, err := d.accept(d.ctx, &attach.Introduction{Request: i.request, Hash: attach.Hash{9}}, i.peer, func() bool { return true }); !errors.Is(err, errReplayed) {
 		t.Errorf("another of the same number: %v", err)
 	}
 	d.renumber()
@@ -172,7 +176,7 @@ func TestIntroductionsArePaced(t *testing.T) {
 	}
 	hurried := 0
 	for range 1000 {
-		if d.hurried() {
+		if d.hurried(false) {
 			hurried++
 		}
 	}
@@ -273,9 +277,9 @@ func TestUsableAt(t *testing.T) {
 func TestRevokedWhileIntroduced(t *testing.T) {
 	d := newDesk(t)
 	dropped := make(chan struct{})
-	d.known = func(f identity.Fingerprint) bool {
+	d.may = func() bool {
 		drop := func() {
-			d.drop(func(gone identity.Fingerprint) bool { return gone == f })
+			d.drop(func(gone identity.Fingerprint) bool { return gone == fingerprint(1) })
 			close(dropped)
 		}
 		if d.mu.TryLock() { // nothing keeps the revocation from being over now

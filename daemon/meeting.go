@@ -42,21 +42,33 @@ func (s *station) introduce(ctx context.Context, in *attach.Introduction) error 
 	return nil
 }
 
-// judge says yes by returning an open introduction. A key that is not on the list is
-// refused before its signature is looked at: strangers are free to ask, and
+// judge says yes by returning an open introduction. A key that may not ask is
+// refused before its signature is looked at: strangers are free to try, and
 // shall neither cost a slow board its time nor use up the pace of others.
 func (s *station) judge(ctx context.Context, in *attach.Introduction) (*introduction, error) {
-	if claimed := identity.Fingerprint(sha256.Sum256(in.Introduce.PublicKey)); !s.open.known(claimed) {
+	claimed := identity.Fingerprint(sha256.Sum256(in.Introduce.PublicKey))
+	stranger := !s.d.known(claimed)
+	if stranger && len(s.d.asks) == 0 {
 		return nil, errStranger
 	}
-	if s.open.hurried() {
+	if s.open.hurried(stranger) {
 		return nil, errTooFast
+	}
+	why, check, ok := s.d.mayAsk(in, claimed)
+	if !ok {
+		return nil, errStranger
 	}
 	peer, err := in.Check(s.d.key.ID())
 	if err != nil {
 		return nil, err
 	}
-	return s.open.accept(ctx, in, peer)
+	if check.admit != nil {
+		if err := check.admit(s.d, in, peer); err != nil {
+			return nil, err
+		}
+	}
+	s.log.Debug("may ask", "peer", peer.Short(), "why", why)
+	return s.open.accept(ctx, in, peer, func() bool { return check.may != nil || s.d.known(peer) })
 }
 
 // punch opens a way for UDP. Whoever answers has proven his address, and QUIC

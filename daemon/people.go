@@ -100,7 +100,7 @@ func (d *Daemon) mayChange(c caller, target acl.User, role *string) error {
 	if err := d.stillMay(c, acl.ActionUsers); err != nil {
 		return err
 	}
-	if me, _ := d.store.UserOf(c.principal.Fingerprint); me.Role == acl.RoleOwner {
+	if me, _ := d.store.UserOf(c.peer); me.Role == acl.RoleOwner {
 		return nil
 	}
 	if target.Role == acl.RoleOwner || role != nil && *role == acl.RoleOwner {
@@ -112,7 +112,8 @@ func (d *Daemon) mayChange(c caller, target acl.User, role *string) error {
 // stillMay asks again, under d.changing: who was let in by dispatch may have been
 // put out while he waited for the lock, behind the very change that did it.
 func (d *Daemon) stillMay(c caller, action acl.Action) error {
-	if _, paired := d.store.UserOf(c.principal.Fingerprint); !paired {
+	c.principals = d.principalsOf(c.peer)
+	if !c.known() {
 		return stranger
 	}
 	if decision := d.decide(c, action, acl.Service{}); !decision.Allow {
@@ -170,5 +171,5 @@ func (d *Daemon) cut(keys []identity.Fingerprint) {
 // by names the caller as the one who makes a change.
 func (c caller) by() acl.By {
 	info := c.session.Info()
-	return acl.By{User: c.user.Name, Fingerprint: info.Peer, Via: string(info.Path)}
+	return acl.By{User: c.name(), Fingerprint: info.Peer, Via: string(info.Path)}
 }

@@ -21,20 +21,24 @@ type presence struct {
 type visit struct {
 	sessions int // may be -1 for a moment, see session.Config.Observe
 	first    session.Info
+	name     string // of who came; a guest may be gone before his last session
 }
 
 // note counts a session and reports whether with it the key came or went, and
-// the first session of the visit.
-func (p *presence) note(s session.Info, ended bool) (changed bool, first session.Info) {
+// the first session of the visit. name is whose key it is now, "" for a stranger.
+func (p *presence) note(s session.Info, name string, ended bool) (changed bool, v *visit) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.keys == nil {
 		p.keys = map[identity.Fingerprint]*visit{}
 	}
-	v := p.keys[s.Peer]
+	v = p.keys[s.Peer]
 	if v == nil {
 		v = &visit{first: s}
 		p.keys[s.Peer] = v
+	}
+	if name != "" {
+		v.name = name
 	}
 	before := v.sessions
 	if ended {
@@ -45,22 +49,23 @@ func (p *presence) note(s session.Info, ended bool) (changed bool, first session
 	if v.sessions == 0 {
 		delete(p.keys, s.Peer)
 	}
-	return before+v.sessions == 1, v.first // 0 to 1 or 1 to 0
+	was := *v                           // the caller reads it without the lock
+	return before+v.sessions == 1, &was // 0 to 1 or 1 to 0
 }
 
 // sessionChanged is told of every session that begins and ends.
 func (d *Daemon) sessionChanged(s session.Info, ended bool) {
-	changed, first := d.present.note(s, ended)
+	changed, visit := d.present.note(s, d.nameOf(s.Peer), ended)
 	if !changed {
 		return
 	}
 	d.panel.refresh()
-	u, paired := d.store.UserOf(s.Peer)
-	if !paired {
+	first, name := visit.first, visit.name
+	if name == "" {
 		return // strangers come and go; what they try is recorded where they try it
 	}
 	ev := acl.Event{
-		What: acl.WhatSessionStarted, User: u.Name, Fingerprint: s.Peer,
+		What: acl.WhatSessionStarted, User: name, Fingerprint: s.Peer,
 		Session: first.Number, Path: string(first.Path), Source: first.Remote.String(),
 	}
 	if first.Via != session.ViaDirect {
@@ -72,5 +77,5 @@ func (d *Daemon) sessionChanged(s session.Info, ended bool) {
 		ev.Millis = time.Since(first.Since).Milliseconds()
 	}
 	d.record(ev)
-	d.events.publish(api.Event{Kind: "session", What: what, User: u.Name})
+	d.events.publish(api.Event{Kind: "session", What: what, User: name})
 }

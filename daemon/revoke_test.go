@@ -225,7 +225,7 @@ func TestRightsAreAskedWhenTheTurnComes(t *testing.T) {
 	if _, err := d.store.SetRole("Bob", boss, acl.By{}); err != nil {
 		t.Fatal(err)
 	}
-	c := caller{principal: acl.Principal{Fingerprint: key.Fingerprint()}, paired: true}
+	c := caller{peer: key.Fingerprint(), principals: d.principalsOf(key.Fingerprint()), paired: true}
 	c.user, _ = d.store.UserOf(key.Fingerprint())
 	target, err := d.store.User("Mallory")
 	if err != nil {

@@ -85,7 +85,7 @@ func (d *Daemon) openStation(socket *session.Socket) error {
 	s.floor.Store(kept.Time)
 	s.complaints = newComplaints(s.log)
 	s.told = &told{log: s.log}
-	s.open = newIntroductions(d.store.Known, time.Now)
+	s.open = newIntroductions(time.Now)
 	s.puncher = reach.NewPuncher(socket, s.log)
 	s.puncher.OnProven(socket.Proven)
 	s.alarms = newAlarms(s)

@@ -11,10 +11,14 @@ import (
 	"github.com/keyholed/keyhole/protocol/identity"
 )
 
-// forCaller is what GET /v1/me says of it; nil without a basestation.
-func (s *station) forCaller(peer identity.Fingerprint) *api.Basestation {
+// forCaller is what GET /v1/me says of it; nil without a basestation. A presence
+// pass is for those on the list: nothing makes one void when a guest leaves.
+func (s *station) forCaller(peer identity.Fingerprint, listed bool) *api.Basestation {
 	if s == nil {
 		return nil
+	}
+	if !listed {
+		return &api.Basestation{Addresses: s.config.Addresses, Keys: s.config.Keys}
 	}
 	pass, err := s.passes.pass(s.d.key, s.file.now().Presence, peer)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 // has proven anyway, and how they themselves could pair now.
 func (d *Daemon) hello(w http.ResponseWriter, r *http.Request, c caller) error {
 	offer := api.Offer{Modes: []string{}}
-	if !c.paired {
+	if !c.known() {
 		if asker, err := d.asker(c); err == nil {
 			offer = d.offer(asker)
 		}
@@ -49,8 +49,8 @@ func (d *Daemon) services(w http.ResponseWriter, _ *http.Request, c caller) erro
 
 func (d *Daemon) me(w http.ResponseWriter, _ *http.Request, c caller) error {
 	info := c.session.Info()
-	me := api.Me{User: c.user.Name, Role: c.user.Role, Fingerprint: info.Peer, Path: string(info.Path), Via: string(info.Via), Remote: info.Remote.String(),
-		Basestation: d.station.forCaller(info.Peer)}
+	me := api.Me{User: c.name(), Role: d.decide(c, acl.ActionMe, acl.Service{}).Role, Fingerprint: info.Peer, Path: string(info.Path), Via: string(info.Via), Remote: info.Remote.String(),
+		Basestation: d.station.forCaller(info.Peer, c.paired)}
 	for _, k := range c.user.Keys {
 		if k.Fingerprint == info.Peer {
 			me.KeyName = k.Name
@@ -69,9 +69,8 @@ func (d *Daemon) sessions(w http.ResponseWriter, _ *http.Request, _ caller) erro
 func (d *Daemon) live() api.Sessions {
 	list := api.Sessions{Sessions: []api.Session{}, Tunnels: []api.Tunnel{}}
 	for _, s := range d.server.Sessions() {
-		user, _ := d.store.UserOf(s.Peer)
 		list.Sessions = append(list.Sessions, api.Session{
-			Number: s.Number, User: user.Name, Fingerprint: s.Peer, Path: string(s.Path), Via: string(s.Via), Remote: s.Remote.String(),
+			Number: s.Number, User: d.nameOf(s.Peer), Fingerprint: s.Peer, Path: string(s.Path), Via: string(s.Via), Remote: s.Remote.String(),
 			Seconds: int64(time.Since(s.Since).Seconds()),
 		})
 	}

@@ -1,0 +1,38 @@
+package daemon
+
+import (
+	"github.com/keyholed/keyhole/protocol/attach"
+	"github.com/keyholed/keyhole/protocol/identity"
+)
+
+// An askCheck looks at an introduction of a key that is neither on the list nor a
+// guest, and says whether, and why, it may ask all the same. The signature has not
+// been checked: peer is who the introduction says it is from, and the check must
+// leave nothing behind that a forger could want. That comes with admit.
+type askCheck struct {
+	name string
+	may  func(d *Daemon, in *attach.Introduction, peer identity.Fingerprint) (why string, ok bool)
+	// admit is told once the signature is good, before the answer; nil: nothing to do.
+	// Its error makes the answer a no.
+	admit func(d *Daemon, in *attach.Introduction, peer identity.Fingerprint) error
+}
+
+// askChecks are asked in this order; the first that says yes decides.
+func askChecks() []askCheck { return nil }
+
+// mayAsk says whether an introduction is worth an answer, and why: the asker is on
+// the list, a guest who is here now, or one of askChecks takes him.
+func (d *Daemon) mayAsk(in *attach.Introduction, peer identity.Fingerprint) (why string, admit askCheck, ok bool) {
+	if d.store.Known(peer) {
+		return "paired", askCheck{}, true
+	}
+	if d.guests.has(peer) {
+		return "guest", askCheck{}, true
+	}
+	for _, check := range d.asks {
+		if why, ok := check.may(d, in, peer); ok {
+			return why, check, true
+		}
+	}
+	return "", askCheck{}, false
+}
