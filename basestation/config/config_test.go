@@ -2,21 +2,18 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/BurntSushi/toml"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"github.com/keyholed/keyhole/internal/settings"
+	"github.com/keyholed/keyhole/internal/settings/settingstest"
 )
 
 const testFile = "/etc/keyhole/basestation.toml"
@@ -42,11 +39,8 @@ func TestEmptyFileIsTheDefault(t *testing.T) {
 	}
 }
 
-// commented is a setting that the example shows with its default.
-var commented = regexp.MustCompile(`(?m)^#([a-z_]+ = |\[\[)`)
-
 func TestExampleNamesEverySettingWithItsDefault(t *testing.T) {
-	full := commented.ReplaceAllString(string(Example()), "$1")
+	full := settingstest.Full(t, Example(), reflect.TypeFor[Config]())
 	want := parse(t, "[[webhook]]\nname = 'crm'\nurl = 'https://hooks.example.net/keyhole'\nevents = ['presence', 'alarm']")
 	if diff := cmp.Diff(want, parse(t, full), cmpopts.EquateEmpty(), unexported); diff != "" {
 		t.Error("a commented setting of the example is not the default:", diff)
@@ -54,28 +48,6 @@ func TestExampleNamesEverySettingWithItsDefault(t *testing.T) {
 	want.Webhooks = nil // nobody is told anything by a copy of the example
 	if diff := cmp.Diff(want, parse(t, string(Example())), cmpopts.EquateEmpty(), unexported); diff != "" {
 		t.Error("a setting of the example that is not commented is not the default:", diff)
-	}
-	var values map[string]any
-	if _, err := toml.Decode(full, &values); err != nil {
-		t.Fatal(err)
-	}
-	wantEveryKey(t, reflect.TypeFor[Config](), values, "")
-}
-
-func wantEveryKey(t *testing.T, of reflect.Type, values map[string]any, at string) {
-	t.Helper()
-	for key, i := range settings.Keys(of) {
-		value, ok := values[key]
-		if !ok {
-			t.Errorf("the example does not name %s%s", at, key)
-			continue
-		}
-		switch field := of.Field(i).Type; {
-		case field.Kind() == reflect.Struct:
-			wantEveryKey(t, field, value.(map[string]any), at+key+".")
-		case field == reflect.TypeFor[[]Webhook]():
-			wantEveryKey(t, field.Elem(), value.([]map[string]any)[0], at+key+".")
-		}
 	}
 }
 
@@ -148,11 +120,7 @@ give_up = "1h"
 }
 
 // Each case is a file, and the line and the words that its error has.
-var mistakes = []struct {
-	text string
-	line int
-	want string
-}{
+var mistakes = []settingstest.Mistake{
 	{"[basestation]\nlissen = 1", 2, `basestation.lissen: unknown key (did you mean "listen"?)`},
 	{"[frob]", 1, "frob: unknown key"},
 	{"[basestation]\nname = 'a b'", 2, "no name of a node"},
@@ -196,20 +164,10 @@ var mistakes = []struct {
 const hook = "[[webhook]]\nname = 'a'\nurl = 'https://hooks.example.net'\n"
 
 func TestMistakes(t *testing.T) {
-	for _, c := range mistakes {
-		_, err := Parse([]byte(c.text), testFile, Overrides{})
-		var all Errors
-		if !errors.As(err, &all) {
-			t.Errorf("%q: got %v, want Errors", c.text, err)
-			continue
-		}
-		place := fmt.Sprintf("%s:%d: ", testFile, c.line)
-		if !slices.ContainsFunc(all, func(e *Error) bool {
-			return strings.HasPrefix(e.Error(), place) && strings.Contains(e.Error(), c.want)
-		}) {
-			t.Errorf("%.60q:\n got  %v\n want line %d and %q", c.text, err, c.line, c.want)
-		}
-	}
+	settingstest.Mistakes(t, testFile, func(text string) error {
+		_, err := Parse([]byte(text), testFile, Overrides{})
+		return err
+	}, mistakes)
 }
 
 func TestAllMistakesTogetherInOrder(t *testing.T) {
@@ -284,7 +242,7 @@ func TestEverySettingIsDocumented(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add(string(Example()))
 	for _, c := range mistakes {
-		f.Add(c.text)
+		f.Add(c.Text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		c, err := Parse([]byte(text), testFile, Overrides{})

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/keyholed/keyhole/internal/testcmd"
 	"github.com/keyholed/keyhole/internal/testnet"
 )
 
@@ -23,12 +23,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
-			// Paths of sockets are at most 107 bytes.
-			short, err := os.MkdirTemp("", "kh")
-			if err != nil {
-				return err
-			}
-			e.Defer(func() { _ = os.RemoveAll(short) })
+			short, err := testcmd.Short(e)
 			e.Defer(func() { // of a script that failed midway
 				if data, err := os.ReadFile(filepath.Join(e.WorkDir, "pid")); err == nil {
 					if pid, err := strconv.Atoi(strings.TrimSpace(string(data))); err == nil {
@@ -36,39 +31,11 @@ func TestScripts(t *testing.T) {
 					}
 				}
 			})
-			e.Setenv("GORACE", "atexit_sleep_ms=0") // a second for each command else
 			e.Setenv(envData, filepath.Join(short, "d"))
-			return nil
+			e.Setenv("SOCK", filepath.Join(short, "d", "admin.sock"))
+			return err
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits, "waitsocket": waitSocket, "waitgone": waitGone, "signal": signalServer, "waitlog": waitLog, "setvar": setVar, "api": setAPI,
-		},
-	})
-}
-
-// exits CODE COMMAND...: the command ends with this very code.
-func exits(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE COMMAND...")
-	}
-	err := ts.Exec(args[1], args[2:]...)
-	got := "0"
-	if err != nil {
-		got = strings.TrimPrefix(err.Error(), "exit status ")
-	}
-	if got != args[0] {
-		ts.Fatalf("%s: exit code %s, want %s", strings.Join(args[1:], " "), got, args[0])
-	}
-}
-
-// waitsocket: the basestation answers.
-func waitSocket(ts *testscript.TestScript, _ bool, _ []string) {
-	testnet.Until(ts, "the socket answers", func() bool {
-		c, err := net.Dial("unix", filepath.Join(ts.Getenv(envData), "admin.sock"))
-		if err == nil {
-			_ = c.Close()
-		}
-		return err == nil
+		Cmds: testcmd.Commands(map[string]testcmd.Command{"waitgone": waitGone, "api": setAPI}),
 	})
 }
 
@@ -80,27 +47,6 @@ func waitGone(ts *testscript.TestScript, _ bool, _ []string) {
 		status, err := os.ReadFile("/proc/" + pid + "/stat")
 		return err != nil || strings.Contains(string(status), ") Z ")
 	})
-}
-
-// signal NAME sends a signal to the process whose number is in the file pid.
-func signalServer(ts *testscript.TestScript, _ bool, args []string) {
-	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile("pid")))
-	ts.Check(err)
-	ts.Check(syscall.Kill(pid, map[string]syscall.Signal{"TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}[args[0]]))
-}
-
-// waitlog FILE TEXT waits until the file, a log, has the text.
-func waitLog(ts *testscript.TestScript, _ bool, args []string) {
-	testnet.Until(ts, args[0]+" has "+args[1], func() bool {
-		data, err := os.ReadFile(ts.MkAbs(args[0]))
-		return err == nil && strings.Contains(string(data), args[1])
-	})
-}
-
-// setvar NAME FILE puts the first line of a file into a variable.
-func setVar(ts *testscript.TestScript, _ bool, args []string) {
-	first, _, _ := strings.Cut(ts.ReadFile(args[1]), "\n")
-	ts.Setenv(args[0], first)
 }
 
 // api NAME LOG puts the API's address, as it is logged, into a variable.

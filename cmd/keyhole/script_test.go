@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -20,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/keyholed/keyhole/daemon/control"
+	"github.com/keyholed/keyhole/internal/testcmd"
 	"github.com/keyholed/keyhole/internal/testnet"
 )
 
@@ -34,9 +34,9 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata",
 		RequireExplicitExec: true, RequireUniqueNames: true,
 		Setup: setup,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"device": startDevice, "stop": stopDevice, "asking": waitAsking, "exits": exits, "get": webGet, "pairas": pairAs,
-		},
+		Cmds: testcmd.Commands(map[string]testcmd.Command{
+			"device": startDevice, "stop": stopDevice, "asking": waitAsking, "get": webGet, "pairas": pairAs,
+		}),
 	})
 }
 
@@ -224,21 +224,6 @@ func lookIn(path, name string) string {
 func isFile(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular()
-}
-
-// exits is "exits CODE COMMAND…".
-func exits(ts *testscript.TestScript, _ bool, args []string) {
-	err := ts.Exec(args[1], args[2:]...)
-	code := 0
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		code = exit.ExitCode()
-	} else {
-		ts.Check(err)
-	}
-	if strconv.Itoa(code) != args[0] {
-		ts.Fatalf("exit code %d, want %s", code, args[0])
-	}
 }
 
 // webGet is "get STATUS URL [Header: value]": it waits until somebody listens.

@@ -8,16 +8,15 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/BurntSushi/toml"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/keyholed/keyhole/internal/settings"
+	"github.com/keyholed/keyhole/internal/settings/settingstest"
 )
 
 const testFile = "/etc/keyhole/keyholed.toml"
@@ -40,36 +39,11 @@ func TestEmptyFileIsTheDefault(t *testing.T) {
 	}
 }
 
-// commented is a setting that the example shows with its default.
-var commented = regexp.MustCompile(`(?m)^#([a-z_]+ = )`)
-
 func TestExampleNamesEverySettingWithItsDefault(t *testing.T) {
 	plain := parse(t, string(Example()))
-	full := commented.ReplaceAllString(string(Example()), "$1")
+	full := settingstest.Full(t, Example(), reflect.TypeFor[Config]())
 	if diff := cmp.Diff(plain, parse(t, full), cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(Config{}, Service{})); diff != "" {
 		t.Error("a commented setting of the example is not the default:", diff)
-	}
-	var values map[string]any
-	if _, err := toml.Decode(full, &values); err != nil {
-		t.Fatal(err)
-	}
-	wantEveryKey(t, reflect.TypeFor[Config](), values, "")
-}
-
-func wantEveryKey(t *testing.T, of reflect.Type, values map[string]any, at string) {
-	t.Helper()
-	for key, i := range settings.Keys(of) {
-		value, ok := values[key]
-		if !ok {
-			t.Errorf("the example does not name %s%s", at, key)
-			continue
-		}
-		switch field := of.Field(i).Type; {
-		case field.Kind() == reflect.Struct:
-			wantEveryKey(t, field, value.(map[string]any), at+key+".")
-		case field == reflect.TypeFor[[]Service]():
-			wantEveryKey(t, field.Elem(), value.([]map[string]any)[0], at+key+".")
-		}
 	}
 }
 
@@ -111,11 +85,7 @@ tunnel_idle = "1h30m"
 }
 
 // Each case is a file, and the line, the key and the words that its error has.
-var mistakes = []struct {
-	text string
-	line int
-	want string
-}{
+var mistakes = []settingstest.Mistake{
 	{"[device]\nnmae = 1", 2, `device.nmae: unknown key (did you mean "name"?)`},
 	{"[device]\nfrobnicate = 1", 2, "known here: identity, listen, name, product, state"},
 	{"[devices]\nname = 'x'", 1, `devices: unknown key (did you mean "device"?)`},
@@ -187,20 +157,10 @@ func service(address string) string {
 }
 
 func TestMistakes(t *testing.T) {
-	for _, c := range mistakes {
-		_, err := Parse([]byte(c.text), testFile, Overrides{})
-		var all Errors
-		if !errors.As(err, &all) {
-			t.Errorf("%q: got %v, want Errors", c.text, err)
-			continue
-		}
-		place := fmt.Sprintf("%s:%d: ", testFile, c.line)
-		if !slices.ContainsFunc(all, func(e *Error) bool {
-			return e.Line == c.line && strings.HasPrefix(e.Error(), place) && strings.Contains(e.Error(), c.want)
-		}) {
-			t.Errorf("%.60q:\n got  %v\n want line %d and %q", c.text, err, c.line, c.want)
-		}
-	}
+	settingstest.Mistakes(t, testFile, func(text string) error {
+		_, err := Parse([]byte(text), testFile, Overrides{})
+		return err
+	}, mistakes)
 }
 
 func TestAllMistakesTogetherInOrder(t *testing.T) {
@@ -336,7 +296,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(string(Example()))
 	f.Add("a.b.\"c\\u0041\" = [[{x = '''\n'''}, 3], [\n# c\n]]\r\n[[s]]\n[s.t]\nu = 1979-05-27 07:32:00\n")
 	for _, c := range mistakes {
-		f.Add(c.text)
+		f.Add(c.Text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		c, err := Parse([]byte(text), testFile, Overrides{})

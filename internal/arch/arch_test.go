@@ -98,7 +98,7 @@ var doors = map[string]string{
 	"github.com/bluenviron/gortsplib": "(tests only)",
 	"github.com/google/go-cmp":        "(tests only)",
 	"go.uber.org/goleak":              "(tests only)",
-	"github.com/rogpeppe/go-internal": "(tests only)",
+	"github.com/rogpeppe/go-internal": "internal/testcmd",
 	"pgregory.net/rapid":              "(tests only)",
 }
 

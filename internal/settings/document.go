@@ -13,6 +13,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -99,4 +101,30 @@ func syntaxError(name, text string, err error) *Error {
 		line-- // the line end that surprises the library belongs to the line it ends
 	}
 	return &Error{File: name, Line: line, Key: p.LastKey, Text: p.Message, Err: err}
+}
+
+// Lacks lists the keys of the struct t, dotted, that the document does not name: of a list of
+// sections its first one counts. An example of a configuration lacks nothing.
+func (d *Document) Lacks(t reflect.Type) []string { return lacks(t, d.values, "") }
+
+func lacks(t reflect.Type, values map[string]any, at string) (missing []string) {
+	for key, i := range Keys(t) {
+		value, ok := values[key]
+		of := t.Field(i).Type
+		if of.Kind() == reflect.Slice && of.Elem().Kind() == reflect.Struct {
+			tables, list := Tables(value)
+			if of = of.Elem(); list && len(tables) > 0 {
+				value = tables[0]
+			}
+		}
+		table, isTable := value.(map[string]any)
+		switch {
+		case !ok:
+			missing = append(missing, at+key)
+		case of.Kind() == reflect.Struct && isTable:
+			missing = append(missing, lacks(of, table, at+key+".")...)
+		}
+	}
+	slices.Sort(missing)
+	return missing
 }
