@@ -74,6 +74,7 @@ func (s *Store) runLocked(by By, plan func(*list) (*step, error)) (*step, error)
 	if err != nil {
 		return nil, err
 	}
+	next.seen = s.audit.end()
 	// The change is durable, so it is in force, whatever becomes of the copies.
 	s.current.Store(next)
 	s.writeCopies(next, st.change)

@@ -2,6 +2,7 @@ package acl
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -199,6 +200,8 @@ func memoryDir(t testing.TB) string {
 	return dir
 }
 
+var errNotWhole = errors.New("the audit log is not whole")
+
 // examine opens what a sudden death left and returns how many changes are in
 // force, or what is wrong: a
 // change lost that was acknowledged, one that nobody made, or a store that is
@@ -230,7 +233,7 @@ func examine(dir string, m *model, acknowledged uint64) (sequence uint64, err er
 	}
 	v, err := s.Verify()
 	if err == nil && v.Bad != nil {
-		err = fmt.Errorf("audit log: %v", v.Bad)
+		err = fmt.Errorf("%w: %v", errNotWhole, v.Bad)
 	}
 	return sequence, err
 }

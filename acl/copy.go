@@ -39,9 +39,10 @@ const asideSuffix = ".new"
 
 // head is the plain text of the one value in bucket "head".
 type head struct {
-	Users  int    `json:"users"`
-	NextID uint64 `json:"next"`
-	Digest []byte `json:"digest"` // SHA-256 over id 8, sequence 8 of each user, by id
+	Users  int     `json:"users"`
+	NextID uint64  `json:"next"`
+	Digest []byte  `json:"digest"` // SHA-256 over id 8, sequence 8 of each user, by id
+	Log    witness `json:"log,omitzero"`
 }
 
 func headOf(l *list) head {
@@ -52,7 +53,7 @@ func headOf(l *list) head {
 		binary.BigEndian.PutUint64(b[8:], l.users[id].sequence)
 		_, _ = sum.Write(b[:]) // never fails
 	}
-	return head{Users: len(l.users), NextID: l.nextID, Digest: sum.Sum(nil)}
+	return head{Users: len(l.users), NextID: l.nextID, Digest: sum.Sum(nil), Log: l.seen}
 }
 
 // options of a copy: the page size is fixed because a kernel with 16 KiB pages
@@ -156,7 +157,7 @@ func (c *storeCopy) read(tx *bbolt.Tx) (*list, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.nextID = max(l.nextID, want.NextID)
+	l.nextID, l.seen = max(l.nextID, want.NextID), want.Log
 	got := headOf(l)
 	if got.Users != want.Users || string(got.Digest) != string(want.Digest) {
 		return nil, fmt.Errorf("%w: %d users where there were %d", errSealed, got.Users, want.Users)

@@ -2,6 +2,7 @@ package acl
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -34,7 +35,8 @@ const (
 
 	whatSegment    What = "segment"    // begins each file; signed
 	whatCheckpoint What = "checkpoint" // the whole list, in its own file; signed
-	whatRepaired   What = "repaired"   // a copy or the log was damaged and is whole again; signed
+	whatRepaired   What = "repaired"   // a copy or the log was damaged and is in use again; signed
+	whatEnd        What = "end"        // ends an export and is not in the log: its number and hash are the last line's; signed
 )
 
 // By is who made a change, and how it reached the device.
@@ -137,7 +139,7 @@ func (e *Entry) begins() bool { return e.What == WhatCreated || e.What == WhatRe
 // every line would cost a TPM 30 to 150 ms for each session; the next signed
 // line vouches for all before it through the chain.
 func (e *Entry) signed() bool {
-	return e.changes() || e.What == whatSegment || e.What == whatCheckpoint || e.What == whatRepaired
+	return e.changes() || e.What == whatSegment || e.What == whatCheckpoint || e.What == whatRepaired || e.What == whatEnd
 }
 
 // encode returns the line without its newline.
@@ -184,7 +186,9 @@ func (e *Entry) sign(key *identity.Key) ([]byte, error) {
 }
 
 // verify checks the signature; a line that needs none and has none is fine.
-func (e *Entry) verify(key *identity.Key) error {
+func (e *Entry) verify(key *identity.Key) error { return e.verifyBy(key.Public()) }
+
+func (e *Entry) verifyBy(public crypto.PublicKey) error {
 	if !e.signed() && e.Sig == nil {
 		return nil
 	}
@@ -194,7 +198,7 @@ func (e *Entry) verify(key *identity.Key) error {
 	if err != nil {
 		return err
 	}
-	if identity.Verify(key.Public(), identity.PurposeAudit, plain, e.Sig) != nil {
+	if identity.Verify(public, identity.PurposeAudit, plain, e.Sig) != nil {
 		return errSignature
 	}
 	return nil

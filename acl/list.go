@@ -34,6 +34,7 @@ type entryOf struct {
 // list is the access list at one position. It never changes once it is in force.
 type list struct {
 	position
+	seen   witness // the end of the audit log when the list was stored
 	nextID uint64
 	bytes  int // of all users as stored, before sealing
 	users  map[uint64]entryOf
@@ -100,6 +101,7 @@ func (l *list) drop(id uint64) {
 func (l *list) with(c change) (*list, error) {
 	next := &list{
 		position: position{l.Epoch, l.Sequence + 1},
+		seen:     l.seen,
 		nextID:   l.nextID,
 		bytes:    l.bytes,
 		users:    maps.Clone(l.users),

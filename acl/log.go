@@ -192,7 +192,11 @@ func (g *auditLog) prune(l *list, now time.Time) error {
 	for left := g.bytes(); left > g.limit*(keptLogBytes/segmentBytes) && keep < len(g.segments)-1; keep++ {
 		left -= g.segments[keep].size
 	}
-	if err := g.checkpoint(l, keep, now); err != nil {
+	for g.segments[keep].first == 0 && keep < len(g.segments)-1 {
+		keep++ // a damaged head cannot say where the chain goes on
+	}
+	from := witness{g.segments[keep].first - 1, g.segments[keep].prev}
+	if err := g.checkpoint(l, from, now); err != nil {
 		return err
 	}
 	for _, s := range g.segments[:keep] {
@@ -204,14 +208,11 @@ func (g *auditLog) prune(l *list, now time.Time) error {
 	return nil
 }
 
-// checkpoint writes the whole list beside the log. keep is the first segment
-// that stays: number and hash before it go into the checkpoint, so that the
-// chain of what is left has a beginning.
-func (g *auditLog) checkpoint(l *list, keep int, now time.Time) error {
+// checkpoint writes the whole list beside the log. dropped is the last line that
+// is meant to be gone, so that the chain of what is left has a beginning.
+func (g *auditLog) checkpoint(l *list, dropped witness, now time.Time) error {
 	e := &Entry{Time: now, Event: Event{What: whatCheckpoint}, NextID: l.nextID}
-	if len(g.segments) > keep {
-		e.Number, e.Previous = g.segments[keep].first-1, g.segments[keep].prev
-	}
+	e.Number, e.Previous = dropped.Number, dropped.Tip
 	e.position = l.position
 	for _, id := range l.ids() {
 		e.List = append(e.List, l.users[id].User)

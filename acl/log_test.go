@@ -61,7 +61,7 @@ func TestAuditTellsEverything(t *testing.T) {
 		t.Errorf("verify: %+v, %v", v, err)
 	}
 	var out bytes.Buffer
-	if err := b.Export(&out); err != nil || bytes.Count(out.Bytes(), []byte("\n")) != 8 {
+	if err := b.Export(&out, 0); err != nil || bytes.Count(out.Bytes(), []byte("\n")) != 9 {
 		t.Errorf("export: %v, %s", err, &out)
 	}
 }
@@ -362,7 +362,7 @@ func TestLargestList(t *testing.T) {
 		}
 	}
 	b.current.Store(l)
-	if err := b.audit.checkpoint(l, 0, time.Unix(0, 0).UTC()); err != nil {
+	if err := b.audit.checkpoint(l, witness{}, time.Unix(0, 0).UTC()); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 300 { // copy on write makes the file larger; it must stay within its size

@@ -29,6 +29,11 @@ func readLines(path string) ([]line, error) {
 	if err != nil {
 		return nil, err
 	}
+	return splitLines(data, maxLineBytes), nil
+}
+
+// splitLines finds the lines in data, each at most limit bytes long.
+func splitLines(data []byte, limit int) []line {
 	var lines []line
 	end := int64(0)
 	for len(data) > 0 {
@@ -36,14 +41,14 @@ func readLines(path string) ([]line, error) {
 		end += int64(len(data) - len(rest))
 		l := line{raw: raw, end: end}
 		if whole {
-			l.entry, l.err = parseEntry(raw, maxLineBytes)
+			l.entry, l.err = parseEntry(raw, limit)
 		} else {
 			l.err = fmt.Errorf("%w: it is torn", errLine)
 		}
 		lines = append(lines, l)
 		data = rest
 	}
-	return lines, nil
+	return lines
 }
 
 func readLimited(path string, limit int64) ([]byte, error) {

@@ -148,6 +148,7 @@ func (s *Store) restore(stateDir string, cut int64) error {
 		return fmt.Errorf("%w: copy a: %v; copy b: %v; checkpoint: %v; log: %w; put %s back from a backup, or erase it with: keyholed reset --erase-everything (and the --config it was started with)",
 			ErrLost, reason(problems[0]), reason(problems[1]), reason(cpErr), err, stateDir)
 	}
+	l.seen = later(lists[0], lists[1])
 	s.current.Store(l)
 	if s.readOnly != nil {
 		return nil
@@ -161,7 +162,7 @@ func (s *Store) restore(stateDir string, cut int64) error {
 			s.log.Error("copy of the access list cannot be made", "file", c.path, "error", err)
 		}
 	}
-	return s.mendLog(l, cut, cpErr)
+	return s.mendLog(l, cut, covered, cpErr)
 }
 
 // remake replaces a copy that is damaged or older. With the other copy and the
@@ -180,22 +181,32 @@ func (s *Store) remake(c *storeCopy, l *list, problem error) error {
 }
 
 // mendLog makes the log able to lead to l again where its end was lost, and says
-// so in it.
-func (s *Store) mendLog(l *list, cut int64, cpErr error) error {
+// so in it. What is missing stays visible: no number is given twice, and the
+// checkpoint says of nothing that it was dropped which it did not say before.
+func (s *Store) mendLog(l *list, cut int64, covered *Entry, cpErr error) error {
 	if cut > 0 {
 		s.log.Warn("cut off the torn end of the audit log", "bytes", cut)
 	}
-	if s.audit.at == l.position && len(s.audit.segments) > 0 && cpErr == nil {
+	end := s.audit.furthest(l.seen)
+	if s.audit.at == l.position && len(s.audit.segments) > 0 && cpErr == nil && end == s.audit.end() {
 		return s.audit.prune(l, s.now())
 	}
-	s.log.Warn("the audit log is mended", "log", s.audit.at.String(), "list", l.position.String(), "checkpoint", cpErr)
+	s.log.Warn("the audit log is mended", "log", s.audit.at.String(), "line", s.audit.last,
+		"list", l.position.String(), "known_line", end.Number, "checkpoint", cpErr)
 	if err := durable.MkdirAll(s.audit.dir, 0o700); err != nil {
 		return err
 	}
-	detail := fmt.Sprintf("log was at %s, list is at %s", s.audit.at, l.position)
+	detail := fmt.Sprintf("log was at %s line %d, list is at %s and knows of line %d", s.audit.at, s.audit.last, l.position, end.Number)
+	if err := s.audit.continueAfter(end); err != nil {
+		return err
+	}
+	dropped := witness{}
+	if covered != nil {
+		dropped = witness{covered.Number, covered.Previous}
+	}
 	e := &Entry{Event: Event{What: whatRepaired, Detail: detail}}
 	s.stamp(e)
-	err := s.audit.checkpoint(l, 0, e.Time)
+	err := s.audit.checkpoint(l, dropped, e.Time)
 	if err == nil {
 		err = s.audit.append(e, l.position, true)
 	}

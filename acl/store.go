@@ -131,6 +131,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
+	s.rememberEnd()
 	return s.release()
 }
 
