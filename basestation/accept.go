@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyholed/keyhole/internal/pace"
 	"github.com/keyholed/keyhole/protocol/attach"
 )
 
@@ -70,7 +71,7 @@ func remoteOf(conn *net.TCPConn) netip.AddrPort {
 
 // admit has a connection served on a goroutine of its own, if the limits allow it.
 func (a *acceptor) admit(conn *net.TCPConn, remote netip.Addr) bool {
-	source := sourceOf(remote)
+	source := pace.Source(remote)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed || a.sources[source] >= a.s.config.Limits.ConnectionsPerSource {

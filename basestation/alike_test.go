@@ -87,12 +87,12 @@ func TestEveryNoIsAlike(t *testing.T) {
 		}},
 		{"over the source's limit", func(w *world) refusal {
 			d := w.device()
-			w.hub.sources = newRate[netipPrefix](1, -time.Hour)
+			w.hub.sources = paced[netipPrefix](1, -time.Hour)
 			return refused(w, d.key.ID(), nil)
 		}},
 		{"over the device's limit", func(w *world) refusal {
 			d := w.device()
-			w.hub.asked = newRate[identity.ID](1, -time.Hour)
+			w.hub.asked = paced[identity.ID](1, -time.Hour)
 			return refused(w, d.key.ID(), nil)
 		}},
 		{"draining", func(w *world) refusal {

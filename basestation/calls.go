@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/keyholed/keyhole/basestation/registry"
+	"github.com/keyholed/keyhole/internal/pace"
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
@@ -41,10 +42,10 @@ type callBook interface {
 
 // calls are the limits of call numbers, and the questions under way.
 type calls struct {
-	given   *rate[identity.Fingerprint] // numbers, by device
-	all     pace
-	misses  *rate[netip.Prefix] // by who asks
-	missed  pace
+	given   *pace.Table[identity.Fingerprint] // numbers, by device
+	all     pace.Pace
+	misses  *pace.Table[netip.Prefix] // by who asks
+	missed  pace.Pace
 	finding map[uint64]struct{} // by the client's index
 	live    []givenCall         // oldest first: all live equally long
 }
@@ -58,8 +59,8 @@ type givenCall struct {
 
 func newCalls() calls {
 	return calls{
-		given: newPaced[identity.Fingerprint](callsAtOnce, callEvery), all: pace{every: time.Minute / callsPerMinute, burst: time.Minute},
-		misses: newPaced[netip.Prefix](missesAtOnce, missEvery), missed: pace{every: time.Minute / missesPerMinute, burst: time.Minute},
+		given: pace.NewTable[identity.Fingerprint](callsAtOnce, callEvery), all: pace.New(callsPerMinute+1, time.Minute/callsPerMinute),
+		misses: pace.NewTable[netip.Prefix](missesAtOnce, missEvery), missed: pace.New(missesPerMinute+1, time.Minute/missesPerMinute),
 		finding: map[uint64]struct{}{},
 	}
 }
@@ -68,7 +69,7 @@ func newCalls() calls {
 func (h *hub) call(now time.Duration, from attach.Peer, m attach.Call) {
 	id := from.Fingerprint.ID()
 	if m.Over != "" {
-		if h.told.allow(now, from.Fingerprint) {
+		if h.told.Allow(now, from.Fingerprint) {
 			h.endCall(m.Over, id)
 		}
 		return
@@ -76,7 +77,7 @@ func (h *hub) call(now time.Duration, from attach.Peer, m attach.Call) {
 	no := func(now time.Duration) {
 		_ = h.tell(now, from.Index, attach.KindCallNumber, attach.CallNumber{Request: m.Request}) // it says so itself after a while
 	}
-	if !h.calls.given.allow(now, from.Fingerprint) || !h.calls.all.allow(now) {
+	if !h.calls.given.Allow(now, from.Fingerprint) || !h.calls.all.Allow(now) {
 		h.metrics.limited.Inc()
 		no(now)
 		return
@@ -138,8 +139,8 @@ func (h *hub) clientFinds(now time.Duration, from attach.Peer, f attach.Find) {
 	h.metrics.finds.Inc()
 	h.calls.finding[from.Index] = struct{}{}
 	h.nos.push(now+noAfter, from.Index)
-	source := sourceOf(h.addressOf(from.Address))
-	if !h.calls.misses.allow(now, source) || !h.calls.missed.allow(now) {
+	source := pace.Source(h.addressOf(from.Address))
+	if !h.calls.misses.Allow(now, source) || !h.calls.missed.Allow(now) {
 		h.metrics.limited.Inc()
 		return
 	}
@@ -165,8 +166,8 @@ func (h *hub) found(now time.Duration, index uint64, source netip.Prefix, id ide
 		return
 	}
 	delete(h.calls.finding, index)
-	h.calls.misses.giveBack(source)
-	h.calls.missed.giveBack()
+	h.calls.misses.GiveBack(source)
+	h.calls.missed.GiveBack()
 	h.metrics.found.Inc()
 	_ = h.tell(now, index, attach.KindFound, attach.Found{Device: id}) // a client that left needs no answer
 }
@@ -180,26 +181,3 @@ func (h *hub) sayNobody(now time.Duration, index uint64) bool {
 	_ = h.tell(now, index, attach.KindFound, attach.Found{})
 	return true
 }
-
-// newPaced is a rate of so many at once and then one each every.
-func newPaced[K comparable](atOnce int, every time.Duration) *rate[K] {
-	r := newRate[K](1, time.Duration(atOnce-1)*every)
-	r.every = every
-	return r
-}
-
-// giveBack takes back what allow counted.
-func (r *rate[K]) giveBack(key K) { *r.bucket(key) -= r.every }
-
-// A pace is a rate for all together.
-type pace struct{ every, burst, until time.Duration }
-
-func (p *pace) allow(now time.Duration) bool {
-	if p.until-now > p.burst {
-		return false
-	}
-	p.until = max(p.until, now) + p.every
-	return true
-}
-
-func (p *pace) giveBack() { p.until -= p.every }

@@ -193,12 +193,12 @@ func TestCallsArePaced(t *testing.T) {
 		t.Error("none after ten minutes")
 	}
 	p := newCalls().all
-	for n := 0; p.allow(0); n++ {
+	for n := 0; p.Allow(0); n++ {
 		if n > callsPerMinute {
 			t.Fatal("no end")
 		}
 	}
-	if p.allow(time.Minute/callsPerMinute/2) || !p.allow(2*time.Minute/callsPerMinute) {
+	if p.Allow(time.Minute/callsPerMinute/2) || !p.Allow(2*time.Minute/callsPerMinute) {
 		t.Error("not one each second")
 	}
 }

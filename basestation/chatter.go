@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/keyholed/keyhole/internal/pace"
 )
 
 // Lines that a stranger can cause, by attaching with any key or asking for any
@@ -22,27 +24,23 @@ type chatter struct {
 }
 
 type chatterPace struct {
-	mu    sync.Mutex
-	until time.Time // then the allowance is whole again
-	left  int       // out, since the last line
+	mu   sync.Mutex
+	pace pace.Pace
+	left int // out, since the last line
 }
 
 func newChatter(log *slog.Logger) *slog.Logger {
-	return slog.New(chatter{log.Handler(), new(chatterPace)})
+	return slog.New(chatter{log.Handler(), &chatterPace{pace: pace.New(chatterBurst, chatterEvery)}})
 }
 
 // may reports whether a line may be written now, and how many were not before it.
 func (p *chatterPace) may(now time.Time) (left int, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.until.Before(now) {
-		p.until = now
-	}
-	if p.until.Sub(now) > (chatterBurst-1)*chatterEvery {
+	if !p.pace.AllowAt(now) {
 		p.left++
 		return 0, false
 	}
-	p.until = p.until.Add(chatterEvery)
 	left, p.left = p.left, 0
 	return left, true
 }

@@ -158,7 +158,7 @@ func (h *hub) deviceEvent(now time.Duration, from attach.Peer, m attach.Event) {
 		_ = h.tell(now, from.Index, attach.KindEventTaken, attach.EventTaken{Number: m.Number})
 		return
 	}
-	if !h.told.allow(now, from.Fingerprint) {
+	if !h.told.Allow(now, from.Fingerprint) {
 		h.metrics.limited.Inc()
 		return
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/keyholed/keyhole/basestation/push"
 	"github.com/keyholed/keyhole/basestation/registry"
 	"github.com/keyholed/keyhole/basestation/relay"
+	"github.com/keyholed/keyhole/internal/pace"
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
@@ -29,10 +30,10 @@ type hub struct {
 	// chatter is log, for lines that strangers can cause.
 	chatter *slog.Logger
 
-	sources *rate[netip.Prefix]         // introductions, by who asks
-	asked   *rate[identity.ID]          // introductions, by who is asked for
-	known   *rate[acquaintance]         // introductions beside those, by who shows a pass of whom
-	told    *rate[identity.Fingerprint] // events
+	sources *pace.Table[netip.Prefix]         // introductions, by who asks
+	asked   *pace.Table[identity.ID]          // introductions, by who is asked for
+	known   *pace.Table[acquaintance]         // introductions beside those, by who shows a pass of whom
+	told    *pace.Table[identity.Fingerprint] // events
 
 	calls calls
 
@@ -123,10 +124,10 @@ type particulars struct {
 func newHub(c attach.NodeConfig, a around, log *slog.Logger) (*hub, error) {
 	h := &hub{
 		around: a, log: log, chatter: newChatter(log), out: c.Send,
-		sources: newRate[netip.Prefix](a.limits.Introductions, introductionBurst),
-		asked:   newRate[identity.ID](perDeviceIntroductions, introductionBurst),
-		known:   newRate[acquaintance](perKnownIntroductions, introductionBurst),
-		told:    newRate[identity.Fingerprint](perDeviceEvents, introductionBurst),
+		sources: paced[netip.Prefix](a.limits.Introductions, introductionBurst),
+		asked:   paced[identity.ID](perDeviceIntroductions, introductionBurst),
+		known:   paced[acquaintance](perKnownIntroductions, introductionBurst),
+		told:    paced[identity.Fingerprint](perDeviceEvents, introductionBurst),
 
 		calls: newCalls(),
 

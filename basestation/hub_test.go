@@ -311,7 +311,7 @@ func TestIntroductionsAreBounded(t *testing.T) {
 // asked of it, a while; another's pass is worth nothing.
 func TestStrangersKeepNobodyOut(t *testing.T) {
 	w := newWorld(t, Limits{})
-	w.hub.asked = newRate[identity.ID](1, -time.Hour) // used up
+	w.hub.asked = paced[identity.ID](1, -time.Hour) // used up
 	device := w.device()
 	owner := newKey(t)
 	pass, err := attach.NewPresencePass(device.key, 1, owner.Fingerprint())
@@ -341,7 +341,7 @@ func TestEarlyCandidatesAreFew(t *testing.T) {
 	for _, limited := range []bool{false, true} {
 		w := newWorld(t, Limits{})
 		if limited {
-			w.hub.sources = newRate[netipPrefix](1, -time.Hour)
+			w.hub.sources = paced[netipPrefix](1, -time.Hour)
 		}
 		device := w.device()
 		device.onAsked = func(attach.Introduction) *attach.Answer { return nil }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/keyholed/keyhole/basestation/memstore"
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/attach"
 )
 
@@ -95,6 +97,7 @@ func TestKill(t *testing.T) {
 	}
 	// Once more, so that the second life has known only some of them.
 	for life := range 2 {
+		written(t, dir, len(devices))
 		kill(process)
 		process, _ = spawn(t, dir, at.String())
 		began := time.Now()
@@ -111,6 +114,25 @@ func TestKill(t *testing.T) {
 		}
 		t.Logf("all are back after %v", time.Since(began).Round(time.Millisecond))
 	}
+}
+
+// written waits until the peers file has so many devices: it is written a moment after
+// a device has heard that it is attached.
+func written(t *testing.T, dir string, devices int) {
+	t.Helper()
+	testnet.Until(t, "the peers file has them all", func() bool {
+		data, err := os.ReadFile(filepath.Join(dir, peersFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for ; len(data) >= peerRecord; data = data[peerRecord:] {
+			if _, ok := parsePeer(data[:peerRecord]); ok {
+				n++
+			}
+		}
+		return n == devices
+	})
 }
 
 func TestPeersFile(t *testing.T) {

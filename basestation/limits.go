@@ -1,9 +1,9 @@
 package basestation
 
 import (
-	"hash/maphash"
-	"net/netip"
 	"time"
+
+	"github.com/keyholed/keyhole/internal/pace"
 )
 
 // Limits bound what peers can make a basestation spend. Zero fields are the
@@ -62,46 +62,8 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// rateBuckets is how many keys are told apart, in half a megabyte. Two that fall
-// into one share its allowance; which do cannot be known from outside.
-const rateBuckets = 1 << 16
-
-// A rate lets each key do something so many times a minute, in bounded memory:
-// of each bucket it keeps the time until which its allowance is used up.
-type rate[K comparable] struct {
-	seed  maphash.Seed
-	every time.Duration
-	burst time.Duration
-	until []time.Duration
-}
-
-func newRate[K comparable](perMinute int, burst time.Duration) *rate[K] {
-	return &rate[K]{
-		seed: maphash.MakeSeed(), every: time.Minute / time.Duration(perMinute), burst: burst,
-		until: make([]time.Duration, rateBuckets),
-	}
-}
-
-func (r *rate[K]) allow(now time.Duration, key K) bool {
-	u := r.bucket(key)
-	if *u-now > r.burst {
-		return false
-	}
-	*u = max(*u, now) + r.every
-	return true
-}
-
-func (r *rate[K]) bucket(key K) *time.Duration {
-	return &r.until[maphash.Comparable(r.seed, key)%rateBuckets]
-}
-
-// sourceOf is what counts as one source: an IPv4 address or an IPv6 /64.
-func sourceOf(ip netip.Addr) netip.Prefix {
-	ip = ip.Unmap().WithZone("")
-	bits := 32
-	if ip.Is6() {
-		bits = 64
-	}
-	p, _ := ip.Prefix(bits)
-	return p
+// paced is a table of so many things of one key a minute, of which burst's may come at once.
+func paced[K comparable](perMinute int, burst time.Duration) *pace.Table[K] {
+	every := time.Minute / time.Duration(perMinute)
+	return pace.NewTable[K](int(burst/every)+1, every)
 }

@@ -3,7 +3,6 @@ package basestation
 import (
 	"net/netip"
 	"testing"
-	"time"
 )
 
 // UDP is served on the first address of each family, TCP on all.
@@ -47,24 +46,5 @@ func TestBothFamilies(t *testing.T) {
 	x.settle(s.Server)
 	if x.received == 0 {
 		t.Error("no answer over IPv4")
-	}
-}
-
-func TestRate(t *testing.T) {
-	r := newRate[string](60, 10*time.Second)
-	allowed := 0
-	for range 100 {
-		if r.allow(0, "a") {
-			allowed++
-		}
-	}
-	if allowed != 11 {
-		t.Errorf("%d at once, want 11: a second's one and ten seconds' worth", allowed)
-	}
-	if !r.allow(0, "b") {
-		t.Error("another key waits for the first")
-	}
-	if r.allow(500*time.Millisecond, "a") || !r.allow(1500*time.Millisecond, "a") {
-		t.Error("the allowance does not come back by one a second")
 	}
 }

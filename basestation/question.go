@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyholed/keyhole/basestation/registry"
+	"github.com/keyholed/keyhole/internal/pace"
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
@@ -78,7 +79,7 @@ func (h *hub) introduce(now time.Duration, from attach.Peer, i *attach.Introduce
 	}
 	h.questions[from.Index] = q
 	h.nos.push(now+noAfter, from.Index)
-	if h.draining || !h.sources.allow(now, sourceOf(h.addressOf(from.Address))) {
+	if h.draining || !h.sources.Allow(now, pace.Source(h.addressOf(from.Address))) {
 		h.metrics.limited.Inc()
 		return
 	}

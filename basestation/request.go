@@ -73,14 +73,14 @@ type acquaintance struct {
 // mayAsk reports whether a device may be asked once more now. The signature of a pass
 // is looked at only when strangers have used up what the device has for everybody.
 func (h *hub) mayAsk(now time.Duration, o order) bool {
-	if h.asked.allow(now, o.Device) {
+	if h.asked.Allow(now, o.Device) {
 		return true
 	}
 	if len(o.Introduce.Presence) == 0 {
 		return false
 	}
 	_, err := attach.CheckPresencePass(o.Introduce.Presence, o.Device, o.Client)
-	return err == nil && h.known.allow(now, acquaintance{o.Device, o.Client})
+	return err == nil && h.known.Allow(now, acquaintance{o.Device, o.Client})
 }
 
 // prepare finds out what has to be known before a device is asked. It is a task.

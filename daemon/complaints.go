@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/keyholed/keyhole/internal/pace"
 )
 
 // complaints bound how much a basestation can have the device write into its log,
@@ -14,17 +16,17 @@ type complaints struct {
 	log *slog.Logger
 
 	mu   sync.Mutex
-	pace bucket // guarded by mu
+	pace pace.Pace // guarded by mu
 }
 
 func newComplaints(log *slog.Logger) *complaints {
-	return &complaints{log: log, pace: bucket{burst: 20, every: 10 * time.Second}}
+	return &complaints{log: log, pace: pace.New(20, 10*time.Second)}
 }
 
 func (c *complaints) say(message string, args ...any) {
 	c.mu.Lock()
 	level := slog.LevelDebug
-	if c.pace.take(time.Now()) {
+	if c.pace.AllowAt(time.Now()) {
 		level = slog.LevelInfo
 	}
 	c.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyholed/keyhole/internal/pace"
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
@@ -101,19 +102,19 @@ type introductions struct {
 	remembered map[attach.Hash]bool
 	order      []attach.Hash // of remembered, oldest first
 	legs       []*relayLeg   // oldest first; short, so it is searched
-	everybody  bucket
-	strangers  bucket
-	legPace    bucket
-	peers      map[identity.Fingerprint]*bucket
+	everybody  pace.Pace
+	strangers  pace.Pace
+	legPace    pace.Pace
+	peers      map[identity.Fingerprint]*pace.Pace
 }
 
 func newIntroductions(now func() time.Time) *introductions {
 	return &introductions{
 		now:  now,
 		open: map[uint64]*introduction{}, all: map[*introduction]bool{},
-		remembered: map[attach.Hash]bool{}, peers: map[identity.Fingerprint]*bucket{},
-		everybody: bucket{burst: allBurst, every: allEvery}, strangers: bucket{burst: strangerBurst, every: strangerEvery},
-		legPace: bucket{burst: legBurst, every: legEvery},
+		remembered: map[attach.Hash]bool{}, peers: map[identity.Fingerprint]*pace.Pace{},
+		everybody: pace.New(allBurst, allEvery), strangers: pace.New(strangerBurst, strangerEvery),
+		legPace: pace.New(legBurst, legEvery),
 	}
 }
 
@@ -123,9 +124,9 @@ func (t *introductions) hurried(stranger bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if stranger {
-		return !t.strangers.take(t.now())
+		return !t.strangers.AllowAt(t.now())
 	}
-	return !t.everybody.take(t.now())
+	return !t.everybody.AllowAt(t.now())
 }
 
 // accept opens an introduction whose signature is good, or says why not. may is asked
@@ -140,7 +141,7 @@ func (t *introductions) accept(ctx context.Context, in *attach.Introduction, pee
 		return nil, errStranger
 	case t.remembered[in.Hash]:
 		return nil, errReplayed
-	case !t.paceLocked(peer).take(now):
+	case !t.paceLocked(peer).AllowAt(now):
 		return nil, errTooFast
 	case t.open[in.Request] != nil:
 		return nil, errReplayed // a number names one introduction
@@ -245,20 +246,20 @@ func (t *introductions) rememberLocked(h attach.Hash) {
 	t.order = append(t.order, h)
 }
 
-func (t *introductions) paceLocked(peer identity.Fingerprint) *bucket {
+func (t *introductions) paceLocked(peer identity.Fingerprint) *pace.Pace {
 	if b := t.peers[peer]; b != nil {
 		return b
 	}
 	if len(t.peers) >= maxPaced {
 		var oldest identity.Fingerprint
 		for f, b := range t.peers {
-			if oldest.IsZero() || b.last.Before(t.peers[oldest].last) {
+			if oldest.IsZero() || b.Whole().Before(t.peers[oldest].Whole()) {
 				oldest = f
 			}
 		}
 		delete(t.peers, oldest)
 	}
-	b := &bucket{burst: peerBurst, every: peerEvery}
+	b := new(pace.New(peerBurst, peerEvery))
 	t.peers[peer] = b
 	return b
 }
@@ -269,23 +270,4 @@ func (t *introductions) count() (open, legs int) {
 	defer t.mu.Unlock()
 	t.sweepLocked(t.now())
 	return len(t.all), len(t.legs)
-}
-
-// A bucket lets burst things through at once and then one each every.
-type bucket struct {
-	burst int
-	every time.Duration
-
-	spent float64 // of burst
-	last  time.Time
-}
-
-func (b *bucket) take(now time.Time) bool {
-	b.spent = max(0, b.spent-float64(now.Sub(b.last))/float64(b.every))
-	b.last = now
-	if b.spent+1 > float64(b.burst) {
-		return false
-	}
-	b.spent++
-	return true
 }

@@ -29,7 +29,7 @@ func (t *introductions) leg(request uint64) (*relayLeg, error) {
 	switch {
 	case i.legs >= maxLegsEach:
 		return nil, errTooManyLeg
-	case !t.legPace.take(t.now()):
+	case !t.legPace.AllowAt(t.now()):
 		return nil, errTooFast
 	case mine < maxLegsOfPeer && !full:
 	case i.legs > 0 || !t.cutLegLocked(i.peer, mine):

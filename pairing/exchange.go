@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/keyholed/keyhole/internal/pace"
 	"github.com/keyholed/keyhole/pairing/spake2plus"
 )
 
@@ -62,7 +63,7 @@ func (w *Window) claimLocked(mode string, c Caller, r opening, now time.Time) (*
 	if err := r.clean(); err != nil {
 		return nil, err
 	}
-	source := sourceOf(c.Source)
+	source := pace.Source(c.Source)
 	switch {
 	case w.grantingLocked():
 		return nil, ErrBusy
@@ -95,17 +96,6 @@ func (w *Window) claimLocked(mode string, c Caller, r opening, now time.Time) (*
 	w.tries++
 	w.sources[source]++
 	return x, nil
-}
-
-// sourceOf is what tries are counted by.
-func sourceOf(a netip.Addr) netip.Prefix {
-	a = a.Unmap().WithZone("")
-	bits := 32
-	if a.Is6() {
-		bits = 64
-	}
-	p, _ := a.Prefix(bits) // the zero Prefix for the zero Addr
-	return p
 }
 
 // count puts the exchange's try on the disk. Only when it returns nil may the

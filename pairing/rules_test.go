@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/keyholed/keyhole/internal/pace"
 )
 
 // tick is the least that a deadline test steps past or stops short of.
@@ -255,7 +257,7 @@ func TestTries(t *testing.T) {
 		wantErr(t, "second", begin(d, p.at("2001:db8::2%eth0")), nil)
 		wantErr(t, "third", begin(d, p.at("2001:db8:0:0:ffff::")), ErrTries)
 		wantErr(t, "its neighbour", begin(d, p.at("2001:db8:0:1::")), nil)
-		if a, b := sourceOf(netip.MustParseAddr("192.0.2.1")), sourceOf(netip.MustParseAddr("::ffff:192.0.2.1")); a != b || a.Bits() != 32 {
+		if a, b := pace.Source(netip.MustParseAddr("192.0.2.1")), pace.Source(netip.MustParseAddr("::ffff:192.0.2.1")); a != b || a.Bits() != 32 {
 			t.Fatalf("sources of one IPv4 address: %v and %v", a, b)
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/keyholed/keyhole/internal/congestion"
+	"github.com/keyholed/keyhole/internal/pace"
 	"github.com/keyholed/keyhole/protocol/attach"
 )
 
@@ -58,13 +59,7 @@ func sourceOf(conn *net.TCPConn) netip.Prefix {
 	if a == nil {
 		return netip.Prefix{}
 	}
-	ip := a.AddrPort().Addr().Unmap()
-	bits := 32
-	if ip.Is6() {
-		bits = 64
-	}
-	p, _ := ip.WithZone("").Prefix(bits)
-	return p
+	return pace.Source(a.AddrPort().Addr())
 }
 
 // admit counts a leg, and the call of Serve, where the limits let it. Where all

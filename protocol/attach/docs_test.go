@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/keyholed/keyhole/internal/pace"
 )
 
 // docs/attach.md says what the code does: kinds, first bytes, sizes and limits.
@@ -31,7 +33,7 @@ func TestDocumented(t *testing.T) {
 		"observe stream":      fmt.Sprintf("| 0x%02x | observe | version %d", byte(StreamObserve), streamVersion),
 		"TLS":                 fmt.Sprintf("| 0x%02x | TLS |", byte(StreamTLS)),
 		"handshakes":          fmt.Sprintf("%s in all, %d of one source", thousands(maxPending), maxPendingPerSource),
-		"strangers":           fmt.Sprintf("%s a second to one source, %d s of it at once; counted in %s buckets", thousands(strangersPerSecond), burstSeconds, thousands(limitBuckets)),
+		"strangers":           fmt.Sprintf("%s a second to one source, %d s of it at once; counted in %s buckets", thousands(strangersPerSecond), burstSeconds, thousands(pace.Keys)),
 		"greetings":           fmt.Sprintf("%d a second of one source, %d s of it at once", greetingsPerSecond, burstSeconds),
 		"clients":             fmt.Sprintf("%s in all, %s of one source; forgotten after %.0f s", thousands(maxClients), thousands(maxClientsPerSource), clientTime.Seconds()),
 		"grace":               fmt.Sprintf("has %.0f s to", lostGrace.Seconds()),

@@ -3,6 +3,8 @@ package attach
 import (
 	"net/netip"
 	"time"
+
+	"github.com/keyholed/keyhole/internal/pace"
 )
 
 // Receive takes a packet and where it came from. What it answers to an address
@@ -27,7 +29,7 @@ func (n *Node) Receive(now time.Duration, from netip.AddrPort, packet []byte) {
 
 func (n *Node) receiveLocate(now time.Duration, from netip.AddrPort, remote netip.Addr, packet []byte) {
 	l, err := parseLocate(packet)
-	if err != nil || !n.strangers.allow(now, sourceOf(remote)) {
+	if err != nil || !n.strangers.allow(now, pace.Source(remote)) {
 		return
 	}
 	certificate := n.c.Certificate
@@ -50,7 +52,7 @@ func (n *Node) receiveHello(now time.Duration, from netip.AddrPort, remote netip
 	if err != nil {
 		return
 	}
-	source := sourceOf(remote)
+	source := pace.Source(remote)
 	if h.version != version || !IsStream(from) && !n.cookies.check(h.cookie, remote) {
 		if n.strangers.allow(now, source) {
 			n.out = retry{version, h.index, n.cookies.issue(remote)}.append(n.out[:0])

@@ -1,9 +1,10 @@
 package attach
 
 import (
-	"hash/maphash"
 	"net/netip"
 	"time"
+
+	"github.com/keyholed/keyhole/internal/pace"
 )
 
 // What one source, an IPv4 address or an IPv6 /64, may ask of a node in a second.
@@ -27,47 +28,24 @@ const (
 	maxClientsPerSource = 1 << 10
 )
 
-// limitBuckets is how many sources are told apart, in half a megabyte. Two that fall
-// into one share its limit; which do cannot be known from outside.
-const limitBuckets = 1 << 16
-
-// A limit lets each source do something so many times a second, in bounded memory:
-// of each bucket it keeps the time until which its allowance is used up (GCRA,
-// ITU-T I.371).
+// A limit lets each source do something so many times a second, and counts whom it
+// does not let.
 type limit struct {
-	seed    maphash.Seed
-	every   time.Duration // one for each
-	burst   time.Duration
-	until   []time.Duration // by bucket
+	*pace.Table[netip.Prefix]
 	refused uint64
 }
 
 func newLimit(perSecond int) *limit {
-	return &limit{
-		seed: maphash.MakeSeed(), every: time.Second / time.Duration(perSecond), burst: burstSeconds * time.Second,
-		until: make([]time.Duration, limitBuckets),
-	}
+	every := time.Second / time.Duration(perSecond)
+	return &limit{Table: pace.NewTable[netip.Prefix](int(burstSeconds*time.Second/every)+1, every)}
 }
 
 func (l *limit) allow(now time.Duration, source netip.Prefix) bool {
-	u := &l.until[maphash.Comparable(l.seed, source)%limitBuckets]
-	if *u-now > l.burst {
+	ok := l.Allow(now, source)
+	if !ok {
 		l.refused++
-		return false
 	}
-	*u = max(*u, now) + l.every
-	return true
-}
-
-// sourceOf is what counts as one source: an IPv4 address or an IPv6 /64.
-func sourceOf(ip netip.Addr) netip.Prefix {
-	ip = ip.Unmap().WithZone("")
-	bits := 32
-	if ip.Is6() {
-		bits = 64
-	}
-	p, _ := ip.Prefix(bits)
-	return p
+	return ok
 }
 
 // NodeCounts are what a node has refused because of its limits, since it was made.

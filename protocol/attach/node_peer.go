@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/keyholed/keyhole/internal/pace"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
 
@@ -16,7 +17,7 @@ func (n *Node) receiveSealed(now time.Duration, from netip.AddrPort, packet []by
 	}
 	e, slot := n.slab.find(h.index)
 	if e == nil {
-		if remote, _ := n.remoteOf(from); !n.strangers.allow(now, sourceOf(remote)) {
+		if remote, _ := n.remoteOf(from); !n.strangers.allow(now, pace.Source(remote)) {
 			return
 		}
 		n.out = reset{h.index, resetToken(n.c.ResetKey, h.index), 0}.append(n.out[:0])
@@ -212,7 +213,7 @@ func (n *Node) receiveFind(now time.Duration, e *entry, slot uint32, body []byte
 // becomeClient makes room for one more client, or tells him that there is none.
 func (n *Node) becomeClient(now time.Duration, e *entry, slot uint32) bool {
 	remote, _ := n.remoteOf(e.addrPort())
-	source := sourceOf(remote)
+	source := pace.Source(remote)
 	if len(n.clients) >= maxClients || n.asking[source] >= n.c.MaxClientsPerSource {
 		n.clientsFull++
 		n.refuse(now, slot, Refused{Code: CodeBusy})

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/keyholed/keyhole/internal/pace"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
 
@@ -99,14 +100,5 @@ type source struct {
 }
 
 func sourceOf(a netip.AddrPort) source {
-	bits := 32
-	address := a.Addr().Unmap()
-	if address.Is6() {
-		bits = 64
-	}
-	p, err := address.Prefix(bits)
-	if err != nil {
-		return source{} // an invalid address; all such share one
-	}
-	return source{prefix: p}
+	return source{prefix: pace.Source(a.Addr())} // invalid addresses share one
 }
