@@ -35,8 +35,10 @@ func TestPace(t *testing.T) {
 func TestPaceOfATime(t *testing.T) {
 	for _, start := range []time.Time{time.Unix(0, 0), time.Now()} {
 		p := New(2, time.Minute)
-		if !p.AllowAt(start) || !p.AllowAt(start) || p.AllowAt(start.Add(59*time.Second)) || !p.AllowAt(start.Add(time.Minute)) {
-			t.Errorf("from %v on it is another pace", start)
+		for i, after := range []time.Duration{0, 0, 59 * time.Second, time.Minute} {
+			if got, want := p.AllowAt(start.Add(after)), i != 2; got != want {
+				t.Errorf("from %v on, after %v: %v, want %v", start, after, got, want)
+			}
 		}
 	}
 }

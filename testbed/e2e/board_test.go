@@ -74,7 +74,7 @@ func newBoard(t *testing.T, h host) *board {
 func prepareBoard(t *testing.T, h host, config string) *board {
 	t.Helper()
 	b := &board{host: h, dir: t.TempDir()}
-	err := h.within(func() (err error) {
+	err := h.Within(func() (err error) {
 		b.camera, err = testcam.Start(testcam.Options{RTSP: camRTSP, HTTP: camHTTP, FPS: 25})
 		return err
 	})

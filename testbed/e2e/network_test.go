@@ -4,12 +4,8 @@ package e2e
 
 import (
 	"net"
-	"os"
-	"runtime"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/keyholed/keyhole/internal/testnet"
 )
@@ -60,28 +56,9 @@ func (h host) forward(t *testing.T) {
 	must(t, h.Command("sysctl", "-qw", "net.ipv4.ip_forward=1"))
 }
 
-// within runs do in the host's namespace: sockets that it opens belong there and
-// may be used from anywhere. What it starts on other goroutines does not.
-func (h host) within(do func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // for ever: the thread ends with this goroutine
-		ns, err := os.Open("/run/netns/" + h.Name)
-		if err == nil {
-			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
-			ns.Close()
-		}
-		if err == nil {
-			err = do()
-		}
-		done <- err
-	}()
-	return <-done
-}
-
 // dial connects from the host.
 func (h host) dial(network, address string) (conn net.Conn, err error) {
-	err = h.within(func() error {
+	err = h.Within(func() error {
 		conn, err = (&net.Dialer{Timeout: patience}).Dial(network, address)
 		return err
 	})
@@ -93,7 +70,7 @@ func (h host) dial(network, address string) (conn net.Conn, err error) {
 func (h host) serve(t *testing.T, address string, handle func(*net.TCPConn)) {
 	t.Helper()
 	var l net.Listener
-	err := h.within(func() (err error) {
+	err := h.Within(func() (err error) {
 		l, err = net.Listen("tcp", address)
 		return err
 	})
