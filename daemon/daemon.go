@@ -58,25 +58,27 @@ type Daemon struct {
 
 	cfg atomic.Pointer[config.Config]
 
-	key     *identity.Key
-	reset   session.ResetKey
-	store   *acl.Store
-	window  *pairing.Window
-	bridge  *tunnel.Bridge
-	server  *session.Server
-	routes  routes
-	monitor *netstate.Monitor
-	mdns    *discovery.Announcer // nil when quiet
-	board   *hal.Board           // nil: no board
-	sim     *sim.Board           // nil: the board is real or absent
-	panel   *panel
-	station *station // nil: no basestation
-	guests  *guests
-	asks    []askCheck // of introductions by strangers
-	events  events
-	present presence
-	doors   doors
-	sockets []*session.Socket // of doors.udp
+	key      *identity.Key
+	reset    session.ResetKey
+	store    *acl.Store
+	window   *pairing.Window
+	bridge   *tunnel.Bridge
+	server   *session.Server
+	routes   routes
+	monitor  *netstate.Monitor
+	mdns     *discovery.Announcer // nil when quiet
+	board    *hal.Board           // nil: no board
+	sim      *sim.Board           // nil: the board is real or absent
+	panel    *panel
+	station  *station // nil: no basestation
+	guests   *guests
+	asks     []askCheck // of introductions by strangers
+	grants   *grantDesk // nil: no grant of the vendor counts
+	settings *settingsFile
+	events   events
+	present  presence
+	doors    doors
+	sockets  []*session.Socket // of doors.udp
 
 	// changing is held from looking at a user to changing him, so that who may be
 	// changed is still who is changed. It is taken before every other lock.
@@ -255,7 +257,11 @@ func (d *Daemon) furnish(opened *closers) error {
 	if err := d.openAnnouncer(); err != nil {
 		return err
 	}
-	return d.openSockets(opened)
+	d.openSettings()
+	if err := d.openSockets(opened); err != nil {
+		return err
+	}
+	return d.openGrants()
 }
 
 // closers close what was opened, last first.

@@ -18,7 +18,7 @@ type askCheck struct {
 }
 
 // askChecks are asked in this order; the first that says yes decides.
-func askChecks() []askCheck { return nil }
+func askChecks() []askCheck { return []askCheck{centralCheck} }
 
 // mayAsk says whether an introduction is worth an answer, and why: the asker is on
 // the list, a guest who is here now, or one of askChecks takes him.
@@ -27,6 +27,9 @@ func (d *Daemon) mayAsk(in *attach.Introduction, peer identity.Fingerprint) (why
 		return "paired", askCheck{}, true
 	}
 	if d.guests.has(peer) {
+		if why, ok := d.mayAskByGrant(in, peer); ok {
+			return why, centralCheck, true // a grant for the next hour
+		}
 		return "guest", askCheck{}, true
 	}
 	for _, check := range d.asks {

@@ -34,6 +34,7 @@ type Config struct {
 	Basestation Basestation `toml:"basestation"`
 	Services    []Service   `toml:"service" reload:"live"`
 	Pairing     Pairing     `toml:"pairing"`
+	Central     Central     `toml:"central"`
 	Board       Board       `toml:"board"`
 	Limits      Limits      `toml:"limits"`
 
@@ -182,6 +183,7 @@ func Default() *Config {
 			Identity: "/var/lib/keyhole/identity",
 		},
 		Pairing: Pairing{Modes: []string{"button"}, Role: "viewer"},
+		Central: defaultCentral(),
 		Board:   Board{Profile: BoardNone},
 		Limits: Limits{
 			Unauthenticated: 128, // a burst of one household; half-done handshakes of all stay under 8 MiB

@@ -75,6 +75,7 @@ tunnel_idle = "1h30m"
 			State: "/etc/keyhole/state", Identity: "/id"},
 		Services: []Service{{Name: "a", Type: "tcp", Address: "unix:/run/a.sock", Access: "role"}},
 		Pairing:  Pairing{Modes: []string{}, Role: "guest", Interfaces: []string{"br0"}},
+		Central:  defaultCentral(),
 		Board:    Board{Profile: "simulated", Web: "[::1]:0"},
 		Limits:   Limits{8, 2, 1000, 64, 5, 90 * time.Minute},
 		File:     testFile, Socket: DefaultSocket,

@@ -25,7 +25,7 @@ func (d *decoder) special(into, value any, path []string) bool {
 	case *[]string:
 		// One address and one key are the common case.
 		one, ok := value.(string)
-		if ok = ok && path[0] == "basestation"; ok {
+		if ok = ok && (path[0] == "basestation" || path[0] == "central"); ok {
 			*into = []string{one}
 		}
 		return ok

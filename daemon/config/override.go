@@ -9,7 +9,13 @@ import (
 // resolve makes the paths of the file absolute: a relative one is meant from
 // the file's own directory, wherever keyholed was started.
 func (c *Config) resolve(dir string) {
-	for _, path := range []*string{&c.Device.State, &c.Device.Identity, &c.Basestation.SecretFile} {
+	paths := []*string{&c.Device.State, &c.Device.Identity, &c.Basestation.SecretFile}
+	for i := range c.Central.Keys {
+		if IsKeyFile(c.Central.Keys[i]) {
+			paths = append(paths, &c.Central.Keys[i])
+		}
+	}
+	for _, path := range paths {
 		if *path == "" {
 			continue
 		}

@@ -59,6 +59,7 @@ func (c *Config) validate(checks []Check) (faults, warnings Errors) {
 	v.basestation()
 	v.services(checks)
 	v.pairing()
+	v.central()
 	v.board()
 	v.limits()
 	return v.errs, v.warnings

@@ -30,7 +30,7 @@ const (
 //	jti    1 to 64 of A-Z a-z 0-9 . _ -, never used before
 //	sub    who the client is to the vendor: 1 to 64 printable characters
 //	roles  what he may be: 1 to 8 names
-//	exp    when the grant is over, in seconds since 1970
+//	exp    when it must have reached the device, in seconds since 1970
 //	life   how many seconds it holds from when the device has it, 1 to 3600
 //
 // All are needed. "cnf" is the confirmation claim of RFC 7800, with a member of
@@ -43,7 +43,7 @@ type Grant struct {
 	ID      string
 	Subject string
 	Roles   []string
-	Expires time.Time     // to the second
+	Expires time.Time     // when it must have reached the device; to the second
 	Life    time.Duration // to the second
 }
 
