@@ -18,6 +18,7 @@ type step struct {
 	change
 	event   Event
 	smaller []identity.Fingerprint // keys that may do less than before
+	blocked *Block                 // who was blocked by name
 }
 
 // run makes one change: plan looks at the list in force and says what to do, or
@@ -30,6 +31,9 @@ func (s *Store) run(by By, plan func(*list) (*step, error)) error {
 	}
 	if f := s.onRevoke.Load(); f != nil && len(st.smaller) > 0 {
 		(*f)(st.smaller)
+	}
+	if f := s.onBlock.Load(); f != nil && st.blocked != nil {
+		(*f)(st.blocked.Kind, st.blocked.Name)
 	}
 	if f := s.onChange.Load(); f != nil {
 		(*f)()
@@ -64,7 +68,7 @@ func (s *Store) runLocked(by By, plan func(*list) (*step, error)) (*step, error)
 			return nil, fmt.Errorf("access list: %w", err)
 		}
 	}
-	e := &Entry{Event: st.event, Put: st.put, Gone: st.gone}
+	e := &Entry{Event: st.event, Put: st.put, Gone: st.gone, Block: st.block, Unblock: st.unblock}
 	e.By = by
 	s.stamp(e)
 	err = s.audit.append(e, next.position, true)

@@ -115,6 +115,14 @@ func makeChange(s *Store, n int) error {
 		_, err := s.Enter(Newcomer{Fingerprint: fp(1), User: "Owner"}, testBy)
 		return err
 	}
+	if n%9 == 8 { // somebody who is no user
+		who := fmt.Sprintf("x%d", n/9%3)
+		err := s.Unblock(KindCentral, who, testBy)
+		if errors.Is(err, ErrNotBlocked) {
+			err = s.Block(KindCentral, who, testBy)
+		}
+		return err
+	}
 	name := fmt.Sprintf("User %d", n/5%7)
 	u, err := s.User(name)
 	if err != nil {
@@ -182,7 +190,7 @@ func (m *model) at(sequence uint64) string {
 }
 
 func describe(s *Store) string {
-	text, err := json.Marshal(s.Users())
+	text, err := json.Marshal([]any{s.Users(), s.Blocked()})
 	if err != nil {
 		panic(err)
 	}

@@ -17,10 +17,10 @@ import (
 	"github.com/keyholed/keyhole/internal/durable"
 )
 
-// A copy is one bbolt file with the whole list. Bucket "users" has a sealed user
-// for each id (8 bytes, big-endian), bucket "head" one sealed value that says
-// which users there are at which sequence: a user that is missing, older, or
-// too many is noticed like one that is altered.
+// A copy is one bbolt file with the whole list. Bucket "users" has a sealed user, or
+// a sealed Block, for each id (8 bytes, big-endian), bucket "head" one sealed value
+// that says which of both there are at which sequence: one that is missing, older,
+// or too many is noticed like one that is altered.
 type storeCopy struct {
 	path   string
 	sealer *sealer
@@ -41,19 +41,29 @@ const asideSuffix = ".new"
 type head struct {
 	Users  int     `json:"users"`
 	NextID uint64  `json:"next"`
-	Digest []byte  `json:"digest"` // SHA-256 over id 8, sequence 8 of each user, by id
+	Digest []byte  `json:"digest"`           // SHA-256 over id 8, sequence 8 of each user, by id
+	Blocks []byte  `json:"blocks,omitempty"` // the same of each block; nil without any
 	Log    witness `json:"log,omitzero"`
 }
 
 func headOf(l *list) head {
+	h := head{Users: len(l.users), NextID: l.nextID, Log: l.seen}
+	h.Digest = digest(l.ids(), func(id uint64) uint64 { return l.users[id].sequence })
+	if ids := l.blocks.ids(); len(ids) > 0 {
+		h.Blocks = digest(ids, func(id uint64) uint64 { return l.blocks.byID[id].sequence })
+	}
+	return h
+}
+
+func digest(ids []uint64, sequence func(id uint64) uint64) []byte {
 	sum := sha256.New()
 	var b [16]byte
-	for _, id := range l.ids() {
+	for _, id := range ids {
 		binary.BigEndian.PutUint64(b[:], id)
-		binary.BigEndian.PutUint64(b[8:], l.users[id].sequence)
+		binary.BigEndian.PutUint64(b[8:], sequence(id))
 		_, _ = sum.Write(b[:]) // never fails
 	}
-	return head{Users: len(l.users), NextID: l.nextID, Digest: sum.Sum(nil), Log: l.seen}
+	return sum.Sum(nil)
 }
 
 // options of a copy: the page size is fixed because a kernel with 16 KiB pages
@@ -145,21 +155,17 @@ func (c *storeCopy) read(tx *bbolt.Tx) (*list, error) {
 		if err != nil {
 			return err
 		}
-		u := new(User)
-		if err := json.Unmarshal(plain, u); err != nil {
-			return err
-		}
-		if written.Epoch != at.Epoch || len(key) != 8 || binary.BigEndian.Uint64(key) != u.ID || len(l.users) >= MaxUsers {
+		if written.Epoch != at.Epoch || len(key) != 8 {
 			return errSealed
 		}
-		return l.add(u, written.Sequence)
+		return l.addPlain(binary.BigEndian.Uint64(key), written.Sequence, plain)
 	})
 	if err != nil {
 		return nil, err
 	}
 	l.nextID, l.seen = max(l.nextID, want.NextID), want.Log
 	got := headOf(l)
-	if got.Users != want.Users || string(got.Digest) != string(want.Digest) {
+	if got.Users != want.Users || string(got.Digest) != string(want.Digest) || string(got.Blocks) != string(want.Blocks) {
 		return nil, fmt.Errorf("%w: %d users where there were %d", errSealed, got.Users, want.Users)
 	}
 	return l, nil
@@ -176,8 +182,13 @@ func (c *storeCopy) commit(l *list, what change) error {
 			if users == nil || tx.Bucket(bucketHead) == nil {
 				return errImage
 			}
-			if what.gone != 0 {
-				if err := users.Delete(userKey(what.gone)); err != nil {
+			for _, id := range what.deleted() {
+				if err := users.Delete(userKey(id)); err != nil {
+					return err
+				}
+			}
+			if what.block != nil {
+				if err := c.putBlock(users, what.block.ID, l); err != nil {
 					return err
 				}
 			}
@@ -259,6 +270,11 @@ func (c *storeCopy) fill(tx *bbolt.Tx, l *list) error {
 	}
 	for _, id := range l.ids() {
 		if err := c.putUser(users, l.users[id], l.Epoch); err != nil {
+			return err
+		}
+	}
+	for _, id := range l.blocks.ids() {
+		if err := c.putBlock(users, id, l); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,8 @@ const (
 	whyRoleGone = "the user's role is not configured"
 	whyNoRole   = "no role that was given is configured"
 	whyItself   = "the service authenticates by itself"
+	whyRevoked  = "the owner has revoked this key"
+	whyBlocked  = "the owner has blocked this name"
 	whyNotOwn   = "only for services that authenticate by themselves"
 )
 
@@ -39,6 +41,12 @@ func (l *list) decide(roles map[string]*role, clock func() Clock, p Principal, a
 // decideGuest is about who is no user of the list and brings roles. Whoever
 // vouches for him has looked at the time.
 func (l *list) decideGuest(roles map[string]*role, p Principal, action Action, service Service) Decision {
+	switch key, name := l.blocked(&p); {
+	case key:
+		return Decision{Why: whyRevoked}
+	case name:
+		return Decision{Why: whyBlocked}
+	}
 	d := Decision{Why: whyNoRole}
 	for _, name := range p.Roles {
 		r := roles[name]

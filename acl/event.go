@@ -32,6 +32,8 @@ const (
 	WhatGrantRemoved What = "grant removed"
 	WhatRenamed      What = "renamed"
 	WhatRevoked      What = "revoked"
+	WhatBlocked      What = "blocked" // a principal that is no user
+	WhatUnblocked    What = "unblocked"
 
 	whatSegment    What = "segment"    // begins each file; signed
 	whatCheckpoint What = "checkpoint" // the whole list, in its own file; signed
@@ -85,12 +87,15 @@ type Entry struct {
 	Unset    bool      `json:"clock_unset,omitempty"` // the device's clock was not known to be right
 	Event              // flattened
 	position           // after this line: "epoch", "seq"
-	Put      *User     `json:"put,omitempty"`    // the user as it is from here on
-	Gone     uint64    `json:"gone,omitempty"`   // id of the user who is no more
-	Missed   uint64    `json:"missed,omitempty"` // events before this one that came too fast to be written
-	Device   []byte    `json:"device,omitempty"` // SubjectPublicKeyInfo of the signing key, in segment heads
-	List     []*User   `json:"list,omitempty"`   // in a checkpoint
-	NextID   uint64    `json:"next,omitempty"`   // in a checkpoint
+	Put      *User     `json:"put,omitempty"`     // the user as it is from here on
+	Gone     uint64    `json:"gone,omitempty"`    // id of the user who is no more
+	Block    *Block    `json:"block,omitempty"`   // who stays out from here on
+	Unblock  []uint64  `json:"unblock,omitempty"` // ids of those who do no longer
+	Missed   uint64    `json:"missed,omitempty"`  // events before this one that came too fast to be written
+	Device   []byte    `json:"device,omitempty"`  // SubjectPublicKeyInfo of the signing key, in segment heads
+	List     []*User   `json:"list,omitempty"`    // in a checkpoint
+	Blocked  []*Block  `json:"blocked,omitempty"` // in a checkpoint
+	NextID   uint64    `json:"next,omitempty"`    // in a checkpoint
 	Previous hash      `json:"prev"`
 	Sig      []byte    `json:"sig,omitempty"`
 }
@@ -130,7 +135,9 @@ var (
 )
 
 // changes reports whether the line is one that replay must apply.
-func (e *Entry) changes() bool { return e.Put != nil || e.Gone != 0 || e.begins() }
+func (e *Entry) changes() bool {
+	return e.Put != nil || e.Gone != 0 || e.Block != nil || len(e.Unblock) > 0 || e.begins()
+}
 
 // begins reports whether the list is empty from here on.
 func (e *Entry) begins() bool { return e.What == WhatCreated || e.What == WhatReset }

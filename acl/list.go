@@ -40,6 +40,7 @@ type list struct {
 	users  map[uint64]entryOf
 	byKey  map[identity.Fingerprint]*User
 	byName map[string]*User // by folded name
+	blocks blocks
 }
 
 func emptyList(epoch uint64) *list {
@@ -49,13 +50,17 @@ func emptyList(epoch uint64) *list {
 		users:    map[uint64]entryOf{},
 		byKey:    map[identity.Fingerprint]*User{},
 		byName:   map[string]*User{},
+		blocks:   emptyBlocks(),
 	}
 }
 
-// A change is what one step of the list does: one user written or gone.
+// A change is what one step of the list does: one user written or gone, and who
+// stays out because of it or does no longer.
 type change struct {
-	put  *User
-	gone uint64
+	put     *User
+	gone    uint64
+	block   *Block   // written; it takes the place of one of the same id
+	unblock []uint64 // forgotten
 }
 
 // add puts u in while a list is being made. It refuses what would make two users
@@ -72,6 +77,9 @@ func (l *list) add(u *User, sequence uint64) error {
 			return fmt.Errorf("key %s is there twice", k.Fingerprint.Short())
 		}
 		l.byKey[k.Fingerprint] = u
+	}
+	for _, f := range u.Former {
+		l.blocks.byKey[f]++
 	}
 	plain, err := json.Marshal(u)
 	if err != nil {
@@ -95,6 +103,7 @@ func (l *list) drop(id uint64) {
 	for _, k := range old.Keys {
 		delete(l.byKey, k.Fingerprint)
 	}
+	l.blocks.free(old.Former)
 }
 
 // with returns the list after c, one sequence on. l stays as it is.
@@ -107,6 +116,7 @@ func (l *list) with(c change) (*list, error) {
 		users:    maps.Clone(l.users),
 		byKey:    maps.Clone(l.byKey),
 		byName:   maps.Clone(l.byName),
+		blocks:   l.blocks.clone(),
 	}
 	next.drop(c.gone)
 	if c.put != nil {
@@ -115,7 +125,20 @@ func (l *list) with(c change) (*list, error) {
 			return nil, err
 		}
 	}
-	return next, nil
+	return next, next.block(c)
+}
+
+// block does that part of a change.
+func (l *list) block(c change) error {
+	for _, id := range c.unblock {
+		l.blocks.drop(id)
+	}
+	if c.block == nil {
+		return nil
+	}
+	l.blocks.drop(c.block.ID)
+	l.nextID = max(l.nextID, c.block.ID+1)
+	return l.blocks.add(c.block, l.Sequence)
 }
 
 // ids are those of all users, in order.

@@ -217,6 +217,9 @@ func (g *auditLog) checkpoint(l *list, dropped witness, now time.Time) error {
 	for _, id := range l.ids() {
 		e.List = append(e.List, l.users[id].User)
 	}
+	for _, id := range l.blocks.ids() {
+		e.Blocked = append(e.Blocked, l.blocks.byID[id].Block)
+	}
 	line, err := e.sign(g.key)
 	if err != nil {
 		return err

@@ -218,6 +218,11 @@ func (g *auditLog) readCheckpoint() (*list, *Entry, error) {
 			return nil, nil, fmt.Errorf("checkpoint: %w", err)
 		}
 	}
+	for _, b := range e.Blocked {
+		if err := l.blocks.add(b, e.Sequence); err != nil {
+			return nil, nil, fmt.Errorf("checkpoint: %w", err)
+		}
+	}
 	l.nextID = max(l.nextID, e.NextID)
 	return l, e, nil
 }
@@ -276,5 +281,5 @@ func (g *auditLog) apply(l *list, e *Entry) (*list, error) {
 	case l == nil || e.Epoch != l.Epoch || e.Sequence != l.Sequence+1:
 		return nil, errors.New("changes before this one are missing")
 	}
-	return l.with(change{e.Put, e.Gone})
+	return l.with(change{e.Put, e.Gone, e.Block, e.Unblock})
 }

@@ -63,6 +63,7 @@ func (s *Store) AddKey(who string, f identity.Fingerprint, name string, by By) (
 			return false, identity.ErrNotFingerprint
 		}
 		u.Keys = append(u.Keys, key)
+		u.Former = slices.DeleteFunc(u.Former, func(k identity.Fingerprint) bool { return k == f })
 		return false, nil
 	})
 }
@@ -82,9 +83,11 @@ func (s *Store) RemoveKey(f identity.Fingerprint, by By) error {
 	})
 }
 
+// withoutKey takes a key from a user, and keeps it out.
 func withoutKey(old *User, f identity.Fingerprint) *step {
 	u := old.clone()
 	u.Keys = slices.DeleteFunc(u.Keys, func(k Key) bool { return k.Fingerprint == f })
+	u.Former = addFormer(u.Former, f)
 	return &step{
 		change:  change{put: u},
 		event:   about(WhatKeyRemoved, u, f),
@@ -180,12 +183,16 @@ func (s *Store) RevokeGrant(who, service string, by By) (User, error) {
 
 // Revoke ends a user's permission, or one key's, and returns the keys that are out:
 // who is a name, or a fingerprint or the unique beginning of one. A user whose
-// only key that is goes with it. Errors: ErrNoUser, ErrAmbiguous, ErrLastOwner.
-// It works on a full disk.
+// only key that is goes with it. Who has a name of ParseBlock is blocked instead,
+// and no keys are returned. Errors: ErrNoUser, ErrAmbiguous, ErrLastOwner. It works
+// on a full disk.
 func (s *Store) Revoke(who string, by By) ([]identity.Fingerprint, error) {
 	var out []identity.Fingerprint
 	err := s.run(by, func(l *list) (*step, error) {
 		u, key, err := l.find(who)
+		if kind, name, ok := ParseBlock(who); err != nil && ok {
+			return s.blockStep(l, kind, name)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -198,7 +205,9 @@ func (s *Store) Revoke(who string, by By) ([]identity.Fingerprint, error) {
 			return nil, ErrLastOwner
 		}
 		out = u.fingerprints()
-		return &step{change: change{gone: u.ID}, event: about(WhatRevoked, u, out[0]), smaller: out}, nil
+		st := &step{change: change{gone: u.ID}, event: about(WhatRevoked, u, out[0]), smaller: out}
+		s.remember(l, &st.change, u)
+		return st, nil
 	})
 	if err != nil {
 		return nil, err

@@ -38,8 +38,10 @@ func checkUserName(name string) (string, error) {
 		return "", err
 	}
 	folded := names.Fold(name)
-	if strings.HasPrefix(folded, "ca:") {
-		return "", &NameError{Why: "ca: is for users of a certificate authority"}
+	for _, p := range blockPrefixes {
+		if strings.HasPrefix(folded, p.prefix) {
+			return "", &NameError{Why: p.prefix + " is for those who are no users of the list"}
+		}
 	}
 	if isFingerprintPrefix(folded) {
 		return "", &NameError{Why: "it looks like a fingerprint"}

@@ -35,6 +35,7 @@ type Store struct {
 	current atomic.Pointer[list] // replaced under mu, read by everybody
 
 	onRevoke atomic.Pointer[func([]identity.Fingerprint)]
+	onBlock  atomic.Pointer[func(Kind, string)]
 	onChange atomic.Pointer[func()]
 
 	mu       sync.Mutex // one change at a time; guards the rest

@@ -31,6 +31,9 @@ type User struct {
 	Grants []Grant   `json:"grants,omitempty"`
 	Limits           // of the user as a whole, grants included
 	Since  time.Time `json:"since"` // by the device's clock, which may have been wrong
+
+	// Former are keys that the user gave up, newest last: they stay out (blocked.go).
+	Former []identity.Fingerprint `json:"former,omitempty"`
 }
 
 // A Key is one client key of a user.
@@ -55,7 +58,7 @@ var (
 
 func (u *User) clone() *User {
 	c := *u
-	c.Keys = slices.Clone(u.Keys)
+	c.Keys, c.Former = slices.Clone(u.Keys), slices.Clone(u.Former)
 	c.Limits = u.Limits.clone()
 	c.Grants = nil
 	for _, g := range u.Grants {
@@ -82,7 +85,7 @@ func (u *User) check() error {
 	if name, err := CheckName(u.Name); err != nil || name != u.Name {
 		return &NameError{Why: "not as it was checked"}
 	}
-	if len(u.Keys) == 0 || len(u.Keys) > MaxKeys || len(u.Grants) > MaxGrants {
+	if len(u.Keys) == 0 || len(u.Keys) > MaxKeys || len(u.Grants) > MaxGrants || len(u.Former) > maxFormer {
 		return ErrTooMany
 	}
 	for _, k := range u.Keys {

@@ -88,6 +88,7 @@ func prepareLargest(t testing.TB, dir string) {
 		fillInMemory(t, s, fmt.Sprintf("User %d", i), i+1)
 	}
 	l = s.current.Load()
+	fillBlocks(t, l, maxBlockedNames-3) // nextChange blocks three
 	for _, c := range s.copies {
 		if err := c.rebuild(l); err != nil {
 			t.Fatal(err)

@@ -106,7 +106,7 @@ func New(o Options) (*Daemon, error) {
 		log: o.Log, notify: &systemd.Notifier{Log: o.Log}, options: o, started: time.Now(), routes: table(),
 		ready: make(chan struct{}), stopping: make(chan struct{}), hurry: make(chan struct{}),
 	}
-	d.guests, d.asks = newGuests(d.guestEnded), askChecks()
+	d.guests, d.asks = newGuests(func(p acl.Principal) bool { return d.store.IsBlocked(p) }, d.guestEnded), askChecks()
 	d.erasing, d.endReset = context.WithCancel(context.Background())
 	d.cfg.Store(o.Config)
 	if err := Check(o.Config); err != nil {
@@ -253,6 +253,7 @@ func (d *Daemon) furnish(opened *closers) error {
 	})
 	opened.add(d.server.Close)
 	d.store.OnRevoke(d.cut)
+	d.store.OnBlock(d.cutGuests)
 	d.store.OnChange(d.listChanged)
 	if err := d.openAnnouncer(); err != nil {
 		return err

@@ -18,6 +18,9 @@ const maxGuests = 64
 // errTooManyGuests means that maxGuests are here.
 var errTooManyGuests = errors.New("too many are here who are not on the list")
 
+// errBlocked means that the owner has revoked the key or blocked the name.
+var errBlocked = errors.New("the owner does not let him in")
+
 // A guest is somebody who may enter for a while without being on the list: the
 // holder of a support code, a user whom an authority or the vendor vouches for.
 // Whoever lets him in has checked that, and says what he is.
@@ -32,8 +35,9 @@ type guest struct {
 // sessions with one certificate): such a guest is one, and stays until the last
 // of them is left, or until his time is up.
 type guests struct {
-	ended func(identity.Fingerprint) // told after a guest has gone, without locks held
-	now   func() time.Time
+	blocked func(acl.Principal) bool
+	ended   func(identity.Fingerprint) // told after a guest has gone, without locks held
+	now     func() time.Time
 
 	mu  sync.Mutex
 	all []*stay
@@ -47,17 +51,22 @@ type stay struct {
 	over    bool
 }
 
-func newGuests(ended func(identity.Fingerprint)) *guests {
-	return &guests{ended: ended, now: time.Now}
+func newGuests(blocked func(acl.Principal) bool, ended func(identity.Fingerprint)) *guests {
+	return &guests{blocked: blocked, ended: ended, now: time.Now}
 }
 
 // enter lets a guest in. leave takes that back and may be called again, after his
 // time too. Who is here already, by fingerprint, kind and name, stays as long as the
-// longer of the two says, and has the roles that were given last.
+// longer of the two says, and has the roles that were given last. Errors: errBlocked,
+// errTooManyGuests.
 func (g *guests) enter(who guest) (leave func(), err error) {
 	who.principal.Fingerprint = who.fingerprint
 	who.principal.Roles = slices.Clone(who.principal.Roles)
 	g.mu.Lock()
+	if g.blocked(who.principal) { // under mu: who is blocked from here on is dismissed
+		g.mu.Unlock()
+		return nil, errBlocked
+	}
 	s, less := g.stayLocked(who)
 	if s != nil {
 		s.holders++
@@ -217,6 +226,11 @@ func (d *Daemon) guestEnded(f identity.Fingerprint) {
 	}
 	d.station.dismiss([]identity.Fingerprint{f})
 	d.server.CloseSessions(func(s session.Info) bool { return s.Peer == f })
+}
+
+// cutGuests ends the stay of whoever goes by a name that was blocked.
+func (d *Daemon) cutGuests(kind acl.Kind, _ string) {
+	d.guests.dismiss(func(p acl.Principal) bool { return p.Kind == kind && d.store.IsBlocked(p) })
 }
 
 // known reports whether the holder of a key is more than a stranger: he is on the

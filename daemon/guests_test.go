@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -18,7 +19,7 @@ import (
 // parlour is a guests with what it told.
 func parlour() (*guests, *[]identity.Fingerprint) {
 	gone := new([]identity.Fingerprint)
-	return newGuests(func(f identity.Fingerprint) { *gone = append(*gone, f) }), gone
+	return newGuests(func(p acl.Principal) bool { return p.Name == "blocked" }, func(f identity.Fingerprint) { *gone = append(*gone, f) }), gone
 }
 
 func guestOf(n uint64, kind acl.Kind, name string, roles ...string) guest {
@@ -97,6 +98,9 @@ func TestGuestsAreFew(t *testing.T) {
 	if _, err := g.enter(guestOf(9999, acl.KindAuthority, "a")); !errors.Is(err, errTooManyGuests) {
 		t.Errorf("one too many: %v", err)
 	}
+	if _, err := g.enter(guestOf(1, acl.KindAuthority, "blocked")); !errors.Is(err, errBlocked) {
+		t.Errorf("one who is blocked: %v", err)
+	}
 	mustEnter(t, g, guestOf(1, acl.KindAuthority, "a")) // is here already
 	if n := g.dismiss(func(p acl.Principal) bool { return p.Name == "a" }); n != maxGuests {
 		t.Errorf("%d dismissed, want %d", n, maxGuests)
@@ -170,4 +174,44 @@ func TestGuestWhoIsListed(t *testing.T) {
 	if p.call("GET", "/v1/me", nil, &me); me.User != "Bob" || me.Role != acl.RoleViewer {
 		t.Errorf("me: %+v", me)
 	}
+}
+
+// Blocking a name, and revoking the key of a former user, end what a guest has open,
+// and keep him from coming again.
+func TestGuestIsBlocked(t *testing.T) {
+	e := pouring(t)
+	d := startDevice(t, serviceTOML("pour", "tcp", e.address))
+	d.owner(t)
+	who := func(key *identity.Key) guest {
+		return guest{principal: acl.Principal{Kind: acl.KindCentral, Name: "x", Roles: []string{acl.RoleAdmin}}, fingerprint: key.Fingerprint()}
+	}
+	revoke := func(who string) {
+		t.Helper()
+		if _, err := d.store.Revoke(who, acl.By{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone := func(what string, key *identity.Key, p *peer, stream io.Reader) {
+		t.Helper()
+		drainUntilEnd(stream)
+		<-p.Done()
+		if _, err := d.guests.enter(who(key)); !errors.Is(err, errBlocked) {
+			t.Errorf("%s: he comes again: %v", what, err)
+		}
+	}
+	key := newKey(t)
+	mustEnter(t, d.guests, who(key))
+	p := d.dial(t, key, session.PathTCP)
+	stream := open(t, p, false)
+	revoke("central:X")
+	gone("blocked by name", key, p, stream)
+	if err := d.store.Unblock(acl.KindCentral, "x", acl.By{}); err != nil {
+		t.Fatal(err)
+	}
+	key = d.enter(t, "Bob", acl.RoleViewer)
+	mustEnter(t, d.guests, who(key))
+	p = d.dial(t, key, session.PathTCP)
+	stream = open(t, p, false)
+	revoke("Bob")
+	gone("a former user", key, p, stream)
 }

@@ -163,6 +163,9 @@ func (d *Daemon) revoke(who string, by acl.By, may func(acl.User) error) (api.Re
 // passes become void behind that: it waits for the disk, and a request that is under
 // way would be answered with a pass that is good again.
 func (d *Daemon) cut(keys []identity.Fingerprint) {
+	d.guests.dismiss(func(p acl.Principal) bool {
+		return slices.Contains(keys, p.Fingerprint) && !d.store.Known(p.Fingerprint)
+	})
 	d.station.dismiss(keys)
 	d.server.CloseSessions(func(s session.Info) bool { return slices.Contains(keys, s.Peer) })
 	d.station.voidPasses()
