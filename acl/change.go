@@ -19,6 +19,7 @@ type step struct {
 	event   Event
 	smaller []identity.Fingerprint // keys that may do less than before
 	blocked *Block                 // who was blocked by name
+	entry   *Entry                 // the line, once it is written
 }
 
 // run makes one change: plan looks at the list in force and says what to do, or
@@ -38,6 +39,7 @@ func (s *Store) run(by By, plan func(*list) (*step, error)) error {
 	if f := s.onChange.Load(); f != nil {
 		(*f)()
 	}
+	s.tellEntry(st.entry)
 	return nil
 }
 
@@ -78,7 +80,7 @@ func (s *Store) runLocked(by By, plan func(*list) (*step, error)) (*step, error)
 	if err != nil {
 		return nil, err
 	}
-	next.seen = s.audit.end()
+	next.seen, st.entry = s.audit.end(), e
 	// The change is durable, so it is in force, whatever becomes of the copies.
 	s.current.Store(next)
 	s.writeCopies(next, st.change)

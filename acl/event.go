@@ -35,9 +35,10 @@ const (
 	WhatBlocked      What = "blocked" // a principal that is no user
 	WhatUnblocked    What = "unblocked"
 
+	WhatRepaired What = "repaired" // a copy or the log was damaged and is in use again; signed
+
 	whatSegment    What = "segment"    // begins each file; signed
 	whatCheckpoint What = "checkpoint" // the whole list, in its own file; signed
-	whatRepaired   What = "repaired"   // a copy or the log was damaged and is in use again; signed
 	whatEnd        What = "end"        // ends an export and is not in the log: its number and hash are the last line's; signed
 )
 
@@ -146,7 +147,7 @@ func (e *Entry) begins() bool { return e.What == WhatCreated || e.What == WhatRe
 // every line would cost a TPM 30 to 150 ms for each session; the next signed
 // line vouches for all before it through the chain.
 func (e *Entry) signed() bool {
-	return e.changes() || e.What == whatSegment || e.What == whatCheckpoint || e.What == whatRepaired || e.What == whatEnd
+	return e.changes() || e.What == whatSegment || e.What == whatCheckpoint || e.What == WhatRepaired || e.What == whatEnd
 }
 
 // encode returns the line without its newline.

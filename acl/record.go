@@ -44,23 +44,32 @@ func (s *Store) Record(e Event) error {
 	if !known {
 		return ErrWhat
 	}
+	entry, err := s.written(e, sync)
+	if err == nil && entry != nil {
+		s.tellEntry(entry)
+	}
+	return err
+}
+
+// written makes the line; nil is a line too many.
+func (s *Store) written(e Event, sync bool) (*Entry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.changeable(); err != nil {
-		return err
+		return nil, err
 	}
 	if !s.flood.take(time.Now()) {
-		return nil
+		return nil, nil
 	}
 	entry := &Entry{Event: e, Missed: s.flood.missed}
 	s.stamp(entry)
 	l := s.current.Load()
 	if err := s.audit.append(entry, l.position, sync); err != nil {
-		return err
+		return nil, err
 	}
 	s.flood.missed = 0
 	if err := s.audit.prune(l, entry.Time); err != nil {
 		s.log.Warn("old segments of the audit log stay", "error", err)
 	}
-	return nil
+	return entry, nil
 }

@@ -204,7 +204,7 @@ func (s *Store) mendLog(l *list, cut int64, covered *Entry, cpErr error) error {
 	if covered != nil {
 		dropped = witness{covered.Number, covered.Previous}
 	}
-	e := &Entry{Event: Event{What: whatRepaired, Detail: detail}}
+	e := &Entry{Event: Event{What: WhatRepaired, Detail: detail}}
 	s.stamp(e)
 	err := s.audit.checkpoint(l, dropped, e.Time)
 	if err == nil {

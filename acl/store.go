@@ -37,6 +37,7 @@ type Store struct {
 	onRevoke atomic.Pointer[func([]identity.Fingerprint)]
 	onBlock  atomic.Pointer[func(Kind, string)]
 	onChange atomic.Pointer[func()]
+	onEntry  atomic.Pointer[func(Entry)]
 
 	mu       sync.Mutex // one change at a time; guards the rest
 	copies   [2]*storeCopy
@@ -206,6 +207,17 @@ func (s *Store) OnRevoke(f func([]identity.Fingerprint)) { s.onRevoke.Store(&f) 
 // OnChange sets what is told that the list is another one. It must not block;
 // it may be called from several goroutines.
 func (s *Store) OnChange(f func()) { s.onChange.Store(&f) }
+
+// OnEntry sets what is told every line that a change or Record has written, after
+// it is in force. It is called without locks held, possibly from several
+// goroutines, so that two lines may come in another order; it must not block.
+func (s *Store) OnEntry(f func(Entry)) { s.onEntry.Store(&f) }
+
+func (s *Store) tellEntry(e *Entry) {
+	if f := s.onEntry.Load(); f != nil {
+		(*f)(*e)
+	}
+}
 
 // Position is the epoch of the list, which a reset raises, and the number of
 // changes in it.

@@ -156,7 +156,7 @@ func TestNumbersGoOnAfterALoss(t *testing.T) {
 	b.restore("audit", nil)
 	b.open()
 	page, err := b.Audit(last, 0)
-	if err != nil || len(page) != 2 || page[0].Number != last+1 || page[1].What != whatRepaired {
+	if err != nil || len(page) != 2 || page[0].Number != last+1 || page[1].What != WhatRepaired {
 		t.Fatalf("after line %d: %+v, %v", last, page, err)
 	}
 }

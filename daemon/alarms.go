@@ -32,7 +32,8 @@ type alarms struct {
 	acked position // the last that was taken
 }
 
-// alarmKinds are the lines that are told, with what they are called.
+// alarmKinds are the lines that are told, with what they are called: to the
+// basestation for the absent, and to event streams as kind "security".
 var alarmKinds = map[acl.What]string{
 	acl.WhatReset:        "device.reset",
 	acl.WhatPaired:       "user.paired",
@@ -43,6 +44,31 @@ var alarmKinds = map[acl.What]string{
 	acl.WhatGranted:      "grant.added",
 	acl.WhatGrantRemoved: "grant.removed",
 	acl.WhatLimited:      "user.limited",
+	acl.WhatInvited:      "user.invited",
+	acl.WhatBlocked:      "guest.blocked",
+	acl.WhatUnblocked:    "guest.unblocked",
+
+	acl.WhatPairingFailed: "pairing.failed",
+	acl.WhatPairingLocked: "pairing.locked",
+	acl.WhatUnlocked:      "pairing.unlocked",
+	acl.WhatDuplicate:     "device.duplicate",
+	acl.WhatRepaired:      "device.repaired", // its log or list was damaged, or somebody was at it
+	acl.WhatRolledBack:    "central.refused",
+
+	acl.WhatSupportBegan:   "support.began",
+	acl.WhatSupportFailed:  "support.failed",
+	acl.WhatControlAllowed: "support.control",
+	acl.WhatSupportEnded:   "support.ended",
+}
+
+// alarmKind is what a line is told as, if it is. That somebody becomes owner has a
+// name of its own.
+func alarmKind(e acl.Entry) (kind string, told bool) {
+	kind, told = alarmKinds[e.What]
+	if e.What == acl.WhatRoleChanged && e.Role == acl.RoleOwner {
+		kind = "user.owner"
+	}
+	return kind, told
 }
 
 // alarmData is what is told besides.
@@ -189,7 +215,7 @@ func (a *alarms) next() (*attach.Event, error) {
 		}
 		for _, e := range entries {
 			after.Number = e.Number
-			if kind, told := alarmKinds[e.What]; told {
+			if kind, told := alarmKind(e); told {
 				return alarm(after, kind, e), nil
 			}
 		}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"time"
 
+	"github.com/keyholed/keyhole/acl"
 	"github.com/keyholed/keyhole/hal"
 	"github.com/keyholed/keyhole/pairing"
 )
@@ -55,6 +56,8 @@ func (d *Daemon) pressPair() {
 	did := d.window.Press()
 	d.log.Info("pair button", "did", did.String())
 	switch did {
+	case pairing.PressOpened:
+		d.record(acl.Event{What: acl.WhatPairingOpened, By: acl.By{Via: "button"}})
 	case pairing.PressClosed:
 		d.panel.tell("Closed", "pairing is over")
 	case pairing.PressLocked:
@@ -71,4 +74,5 @@ func (d *Daemon) liftLock() {
 		return
 	}
 	d.log.Info("pair button held", "did", did.String())
+	d.noteLock()
 }

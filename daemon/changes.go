@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/keyholed/keyhole/acl"
 	"github.com/keyholed/keyhole/daemon/config"
 	"github.com/keyholed/keyhole/discovery"
 	"github.com/keyholed/keyhole/internal/durable"
@@ -38,14 +37,6 @@ func (d *Daemon) listChanged() {
 	d.panel.refresh()
 	if d.station != nil {
 		d.station.alarms.kick(false)
-	}
-}
-
-// record writes to the audit log. A log that cannot be written is shown in the
-// status; it does not keep people out.
-func (d *Daemon) record(e acl.Event) {
-	if err := d.store.Record(e); err != nil {
-		d.log.Error("audit log", "error", err)
 	}
 }
 
@@ -86,6 +77,7 @@ func (d *Daemon) Reload(next *config.Config) error {
 	}
 	d.panel.refresh()
 	d.log.Info("reloaded", "changed", changes.Live)
+	d.recordReload(changes)
 	d.notify.Ready(d.summary())
 	if len(changes.Restart) > 0 {
 		d.log.Warn("these changes need a restart", "keys", changes.Restart)

@@ -16,6 +16,7 @@ import (
 // authority is looked up in the table and is nothing if it is not there.
 func (d *Daemon) connect(w http.ResponseWriter, r *http.Request, c caller) {
 	if len(c.principals) == 0 {
+		d.refused(c, acl.ActionTunnel, "", whyStranger)
 		api.WriteProblem(w, stranger)
 		return
 	}
@@ -24,8 +25,7 @@ func (d *Daemon) connect(w http.ResponseWriter, r *http.Request, c caller) {
 		api.WriteProblem(w, problem)
 		return
 	}
-	info := c.session.Info()
-	meta := tunnel.Meta{Peer: info.Peer.String(), User: c.name(), Path: string(info.Path), Remote: info.Remote.String()}
+	meta := c.meta()
 	if err := d.tunnel(w, r, meta, service); err != nil {
 		d.answerError(w, r, err)
 	}
@@ -50,6 +50,7 @@ func (d *Daemon) admit(authority string, c caller) (tunnel.Service, *api.Problem
 	}
 	switch {
 	case !mayList && !known:
+		d.refused(c, acl.ActionTunnel, "", "there is no such service")
 		return tunnel.Service{}, api.Problemf(api.CodeForbidden, "not permitted")
 	case err != nil:
 		return tunnel.Service{}, api.Problemf(api.CodeNotFound, "CONNECT takes the name of a service: %v", err)
@@ -58,6 +59,7 @@ func (d *Daemon) admit(authority string, c caller) (tunnel.Service, *api.Problem
 	}
 	decision := d.decide(c, acl.ActionTunnel, aclService(service))
 	if !decision.Allow {
+		d.refused(c, acl.ActionTunnel, service.Name, decision.Why)
 		d.log.Info("tunnel refused", "user", c.name(), "service", service.Name, "why", decision.Why)
 		if !mayList {
 			return tunnel.Service{}, api.Problemf(api.CodeForbidden, "not permitted")
@@ -78,17 +80,11 @@ func (d *Daemon) tunnel(w http.ResponseWriter, r *http.Request, meta tunnel.Meta
 	if err != nil {
 		return errors.Join(err, t.Close())
 	}
-	d.events.publish(api.Event{Kind: "tunnel", What: "opened", User: meta.User, Service: service.Name})
-	d.panel.refresh()
+	d.tunnelOpened(meta, service)
 	// Not the request's context: a stream that took over the connection ends with
 	// the session, and the daemon's own end cuts it through the bridge.
 	report := t.Run(context.WithoutCancel(r.Context()), stream)
-	d.record(acl.Event{
-		What: acl.WhatTunnelEnded, User: meta.User, Service: service.Name, Path: meta.Path, Source: meta.Remote,
-		Up: uint64(report.Up), Down: uint64(report.Down), Millis: report.Duration.Milliseconds(), Why: string(report.Why),
-	})
-	d.events.publish(api.Event{Kind: "tunnel", What: "closed", User: meta.User, Service: service.Name, Detail: string(report.Why)})
-	d.panel.refresh()
+	d.tunnelClosed(meta, service, report)
 	return nil
 }
 

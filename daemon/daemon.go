@@ -77,6 +77,8 @@ type Daemon struct {
 	settings *settingsFile
 	events   events
 	present  presence
+	refusals *refusals
+	locked   atomic.Bool // pairing was locked when it was looked at last
 	doors    doors
 	sockets  []*session.Socket // of doors.udp
 
@@ -219,6 +221,8 @@ func (d *Daemon) openStore(opened *closers) error {
 	}
 	d.store = store
 	opened.add(store.Close)
+	d.refusals = newRefusals(d.record)
+	opened.add(d.refusals.close)
 	return nil
 }
 
@@ -255,6 +259,7 @@ func (d *Daemon) furnish(opened *closers) error {
 	d.store.OnRevoke(d.cut)
 	d.store.OnBlock(d.cutGuests)
 	d.store.OnChange(d.listChanged)
+	d.store.OnEntry(d.recorded)
 	if err := d.openAnnouncer(); err != nil {
 		return err
 	}

@@ -64,17 +64,22 @@ func (p dispatch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
 	route, ok, allow := p.d.routes.find(r)
 	if !ok {
+		if !c.known() {
+			p.d.refused(c, "", "", whyStranger)
+		}
 		refuseUnknown(w, r, c, allow)
 		return
 	}
 	if route.Action != public {
 		decision := p.d.decide(c, acl.Action(route.Action), acl.Service{})
 		if !decision.Allow {
+			p.d.refused(c, acl.Action(route.Action), "", decision.Why)
 			p.d.refuse(w, c, decision)
 			return
 		}
 	}
 	if err := route.serve(p.d, w, r, c); err != nil {
+		p.d.refusedLater(c, acl.Action(route.Action), err)
 		p.d.answerError(w, r, err)
 	}
 }

@@ -19,9 +19,12 @@ func (d *Daemon) localHandler() http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, serve func(w http.ResponseWriter, r *http.Request) error) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			if err := serve(w, r); err != nil {
+			r, done := d.commanded(r)
+			err := serve(w, r)
+			if err != nil {
 				d.answerError(w, r, err)
 			}
+			done(err)
 		})
 	}
 	handle("GET "+control.StatusRoute, d.localStatus)
@@ -79,6 +82,7 @@ func (d *Daemon) localPairing(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	d.log.Info("local command", "pair", order.Do, "by", localUser(r))
+	describe(r, "pair %s", order.Do)
 	if err := d.order(order); err != nil {
 		return err
 	}
@@ -140,6 +144,7 @@ func (d *Daemon) localPress(w http.ResponseWriter, r *http.Request) error {
 		return api.Problemf(api.CodeMalformed, "a button can be held for up to %v", maxHold)
 	}
 	d.log.Info("local command", "press", press.Button, "hold", hold, "by", localUser(r))
+	describe(r, "press %s for %v", press.Button, hold)
 	if err := d.sim.Press(r.Context(), press.Button, hold); err != nil {
 		return api.Problemf(api.CodeConflict, "%v", err)
 	}
@@ -168,8 +173,9 @@ func (d *Daemon) localRevoke(w http.ResponseWriter, r *http.Request) error {
 	if err := api.DecodeRequest(w, r, &order); err != nil {
 		return err
 	}
+	describe(r, "revoke %s", order.Who)
 	anybody := func(acl.User) error { return nil }
-	revoked, err := d.revoke(order.Who, acl.By{User: localUser(r), Via: "control socket"}, anybody)
+	revoked, err := d.revoke(order.Who, localBy(r), anybody)
 	if err != nil {
 		return err
 	}
@@ -184,14 +190,6 @@ func (d *Daemon) localAudit(w http.ResponseWriter, r *http.Request) error {
 	}
 	api.WriteJSON(w, page)
 	return nil
-}
-
-// localUser names the local user behind a request, as the kernel knows it.
-func localUser(r *http.Request) string {
-	if peer, ok := control.PeerFrom(r.Context()); ok {
-		return peer.String()
-	}
-	return "unknown"
 }
 
 func (d *Daemon) localVerify(w http.ResponseWriter, _ *http.Request) error {

@@ -116,16 +116,6 @@ func (d *Daemon) pairingProblem(c caller, err error) error {
 	return err
 }
 
-// recordFailedPairing keeps what became of a try. Who asks while no window is open
-// for him has tried nothing, and could otherwise fill the log from afar.
-func (d *Daemon) recordFailedPairing(c caller, why pairing.Code) {
-	if why == pairing.CodeRefused || why == pairing.CodeBusy {
-		return
-	}
-	info := c.session.Info()
-	d.record(acl.Event{What: acl.WhatPairingFailed, Fingerprint: info.Peer, Path: string(info.Path), Source: info.Remote.Addr().String(), Why: string(why)})
-}
-
 // granter enters whom the person at the device accepted into the access list.
 type granter struct{ d *Daemon }
 

@@ -170,9 +170,3 @@ func (d *Daemon) cut(keys []identity.Fingerprint) {
 	d.server.CloseSessions(func(s session.Info) bool { return slices.Contains(keys, s.Peer) })
 	d.station.voidPasses()
 }
-
-// by names the caller as the one who makes a change.
-func (c caller) by() acl.By {
-	info := c.session.Info()
-	return acl.By{User: c.name(), Fingerprint: info.Peer, Via: string(info.Path)}
-}

@@ -2,10 +2,7 @@ package daemon
 
 import (
 	"sync"
-	"time"
 
-	"github.com/keyholed/keyhole/acl"
-	"github.com/keyholed/keyhole/protocol/api"
 	"github.com/keyholed/keyhole/protocol/identity"
 	"github.com/keyholed/keyhole/protocol/session"
 )
@@ -22,11 +19,12 @@ type visit struct {
 	sessions int // may be -1 for a moment, see session.Config.Observe
 	first    session.Info
 	name     string // of who came; a guest may be gone before his last session
+	kind     string // by what he is known, with the name
 }
 
 // note counts a session and reports whether with it the key came or went, and
 // the first session of the visit. name is whose key it is now, "" for a stranger.
-func (p *presence) note(s session.Info, name string, ended bool) (changed bool, v *visit) {
+func (p *presence) note(s session.Info, name, kind string, ended bool) (changed bool, v *visit) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.keys == nil {
@@ -38,7 +36,7 @@ func (p *presence) note(s session.Info, name string, ended bool) (changed bool, 
 		p.keys[s.Peer] = v
 	}
 	if name != "" {
-		v.name = name
+		v.name, v.kind = name, kind
 	}
 	before := v.sessions
 	if ended {
@@ -55,27 +53,13 @@ func (p *presence) note(s session.Info, name string, ended bool) (changed bool, 
 
 // sessionChanged is told of every session that begins and ends.
 func (d *Daemon) sessionChanged(s session.Info, ended bool) {
-	changed, visit := d.present.note(s, d.nameOf(s.Peer), ended)
+	changed, visit := d.present.note(s, d.nameOf(s.Peer), d.kindOf(s.Peer), ended)
 	if !changed {
 		return
 	}
 	d.panel.refresh()
-	first, name := visit.first, visit.name
-	if name == "" {
+	if visit.name == "" {
 		return // strangers come and go; what they try is recorded where they try it
 	}
-	ev := acl.Event{
-		What: acl.WhatSessionStarted, User: name, Fingerprint: s.Peer,
-		Session: first.Number, Path: string(first.Path), Source: first.Remote.String(),
-	}
-	if first.Via != session.ViaDirect {
-		ev.Detail = string(first.Via) // the source of a relayed one is the relay
-	}
-	what := "opened"
-	if ended {
-		ev.What, what = acl.WhatSessionEnded, "closed"
-		ev.Millis = time.Since(first.Since).Milliseconds()
-	}
-	d.record(ev)
-	d.events.publish(api.Event{Kind: "session", What: what, User: name})
+	d.sessionHappened(s.Peer, visit, ended)
 }

@@ -54,6 +54,10 @@ type Meta struct {
 	User   string // for the log; "" when nobody is known by a name
 	Path   string // "tcp", "quic", …: how the peer reached us
 	Remote string // its address, for the log
+
+	Session uint64 // number of the session, for lists
+	Kind    string // of principal, for lists and logs; "" for a paired key
+	Way     string // "direct", "punched", "relay", for lists and logs
 }
 
 // Bridge opens services and runs the tunnels to them. Its methods may be called
@@ -242,7 +246,7 @@ func (b *Bridge) Counts() Counts {
 	c := Counts{Total: len(b.live), ByType: make(map[string]int)}
 	for _, t := range b.live {
 		c.ByType[t.service.Type.Name]++
-		if t.service.Type.Media {
+		if t.service.Media() {
 			c.Media++
 		}
 	}

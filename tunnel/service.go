@@ -23,7 +23,19 @@ type Service struct {
 	Access  Access
 	Address string // as configured; clients never see it
 
+	media  bool
 	target target
+}
+
+// Media says that who has a tunnel to the service may be watching or listening:
+// of its type, or because the configuration says so.
+func (s Service) Media() bool { return s.Type.Media || s.media }
+
+// WithMedia returns the service marked as one that carries pictures or sound,
+// whatever its type: a camera's pictures over http, for example.
+func (s Service) WithMedia() Service {
+	s.media = true
+	return s
 }
 
 func (s Service) String() string { return s.Name + " (" + s.Type.Name + " " + s.Address + ")" }

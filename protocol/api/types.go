@@ -200,7 +200,7 @@ type Audit struct {
 
 // Event is one server-sent event of GET /v1/events: the data line.
 type Event struct {
-	Kind    string `json:"kind" doc:"session, tunnel, user, pairing or service"`
+	Kind    string `json:"kind" doc:"session, tunnel, user, pairing, service, or security for what is pushed to the absent as well"`
 	What    string `json:"what" doc:"what happened in words that scripts may compare, such as opened"`
 	User    string `json:"user,omitempty"`
 	Service string `json:"service,omitempty"`
