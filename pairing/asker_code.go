@@ -13,7 +13,7 @@ import (
 // is wrong, or an old one, or somebody stands in between.
 var ErrWrongCode = errors.New("the code is not the one that the device shows")
 
-// A CodeAsker is the client's half of one exchange in code mode: send Share, give
+// A CodeAsker is the client's half of one exchange in code or label mode: send Share, give
 // the reply to Answer, send what it returns. Each exchange needs a new one, and
 // costs the device's owner one of few tries. It is not for several goroutines.
 type CodeAsker struct {
@@ -24,6 +24,21 @@ type CodeAsker struct {
 // that the device proved on this session, whose exporter it is (as in NewAsker).
 // It stretches the code, which takes a moment and StretchKiB of memory.
 func NewCodeAsker(own, device identity.Fingerprint, exporter []byte, code Passcode, salt []byte) (*CodeAsker, error) {
+	if code.IsZero() {
+		return nil, ErrNotCode
+	}
+	return newAsker(own, device, exporter, codeDomain, code.digits, salt)
+}
+
+// NewLabelAsker is NewCodeAsker for the code on a label.
+func NewLabelAsker(own, device identity.Fingerprint, exporter []byte, label LabelCode, salt []byte) (*CodeAsker, error) {
+	if label.IsZero() {
+		return nil, ErrNotLabel
+	}
+	return newAsker(own, device, exporter, labelDomain, label.text, salt)
+}
+
+func newAsker(own, device identity.Fingerprint, exporter []byte, domain, code string, salt []byte) (*CodeAsker, error) {
 	switch {
 	case own.IsZero() || device.IsZero():
 		return nil, errors.New("pair: fingerprint missing")
@@ -31,11 +46,9 @@ func NewCodeAsker(own, device identity.Fingerprint, exporter []byte, code Passco
 		return nil, fmt.Errorf("pair: the exporter has %d bytes, want %d", len(exporter), ExporterBytes)
 	case len(salt) != SaltBytes:
 		return nil, fmt.Errorf("pair: the salt has %d bytes, want %d", len(salt), SaltBytes)
-	case code.IsZero():
-		return nil, ErrNotCode
 	}
 	b := binding{device: device, client: own, exporter: bytes.Clone(exporter)}
-	return &CodeAsker{prover: spake2plus.NewProver(secretsOf(code, device, salt), b.parties())}, nil
+	return &CodeAsker{prover: spake2plus.NewProver(secretsOf(code, device, salt), b.parties(domain))}, nil
 }
 
 // Share is what the CodeRequest carries.

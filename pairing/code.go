@@ -69,17 +69,17 @@ func randomPasscode() Passcode {
 
 // stretch is RFC 9383 §3.2: the hash of code and parties, of which the prover is
 // not known yet when a device does it.
-func stretch(p Passcode, device identity.Fingerprint, salt []byte) []byte {
+func stretch(code string, device identity.Fingerprint, salt []byte) []byte {
 	var m []byte
-	for _, field := range [][]byte{[]byte(p.digits), nil, device[:]} {
+	for _, field := range [][]byte{[]byte(code), nil, device[:]} {
 		m = binary.LittleEndian.AppendUint64(m, uint64(len(field)))
 		m = append(m, field...)
 	}
 	return argon2.IDKey(m, salt, StretchPasses, StretchKiB, StretchLanes, spake2plus.SecretBytes)
 }
 
-func secretsOf(p Passcode, device identity.Fingerprint, salt []byte) *spake2plus.Secrets {
-	s, err := spake2plus.NewSecrets(stretch(p, device, salt))
+func secretsOf(code string, device identity.Fingerprint, salt []byte) *spake2plus.Secrets {
+	s, err := spake2plus.NewSecrets(stretch(code, device, salt))
 	if err != nil {
 		panic(err) // only for another length
 	}
@@ -115,7 +115,7 @@ func (w *Window) takeCode() *shownCode {
 	}
 	c := &shownCode{code: randomPasscode(), salt: make([]byte, SaltBytes)}
 	rand.Read(c.salt)
-	c.record = secretsOf(c.code, w.device, c.salt).Record()
+	c.record = secretsOf(c.code.digits, w.device, c.salt).Record()
 	w.spare.stretched++
 	return c
 }

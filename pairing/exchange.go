@@ -36,8 +36,9 @@ type exchange struct {
 	limit  time.Time // end of all steps before the digits
 	button button    // of button mode; set before the try is counted
 
-	record   *spake2plus.Record   // of code mode; never changes
-	verifier *spake2plus.Verifier // of code mode; set before the try is counted
+	record   *spake2plus.Record   // of code and label mode; never changes
+	verifier *spake2plus.Verifier // of code and label mode; set before the try is counted
+	outside  bool                 // of label mode, begun while no window was open; never changes
 
 	phase    phase
 	deadline time.Time     // of the current phase; none while granting
@@ -64,44 +65,58 @@ func (w *Window) claimLocked(mode string, c Caller, r opening, now time.Time) (*
 		return nil, err
 	}
 	source := pace.Source(c.Source)
+	compared := modes[mode].compared
 	switch {
 	case w.grantingLocked():
 		return nil, ErrBusy
-	case !modes[mode].compared && w.current != nil && w.current.caller.Fingerprint != c.Fingerprint:
-		return nil, ErrBusy
-	case modes[mode].compared && !w.client.IsZero() && w.client != c.Fingerprint:
+	case compared && !w.client.IsZero() && w.client != c.Fingerprint:
 		w.sayLocked(slog.LevelWarn, "pairing window closed: a second client asked",
 			"first", w.client.Short(), "second", c.Fingerprint.Short(), "source", c.Source)
 		w.closeLocked(ErrOverlap, now)
 		return nil, ErrOverlap
-	case w.sources[source] >= TriesPerSource:
+	case w.current != nil && w.current.caller.Fingerprint != c.Fingerprint:
+		return nil, ErrBusy
+	case w.open && w.sources[source] >= TriesPerSource:
 		return nil, ErrTries
 	}
 	if w.current != nil {
 		w.failLocked(w.current, ErrReplaced, now)
 	}
-	if !w.open { // that was the last failure
+	if !w.offersLocked(mode, c) { // that was the last failure
 		return nil, ErrTries
 	}
 	name, user := r.names()
 	x := &exchange{
 		id: rand.Text(), mode: mode, caller: c, name: name, user: user, source: source,
 		limit: now.Add(ExchangeDuration), deadline: now.Add(ExchangeDuration),
-		done: make(chan struct{}),
+		done: make(chan struct{}), outside: !w.open,
 	}
-	if w.code != nil {
+	switch {
+	case mode == ModeLabel:
+		x.record = w.label.record
+	case w.code != nil:
 		x.record = w.code.record
 	}
-	w.client, w.current = c.Fingerprint, x
-	w.tries++
-	w.sources[source]++
+	if compared {
+		w.client = c.Fingerprint
+	}
+	w.current = x
+	if !x.outside {
+		w.tries++
+		w.sources[source]++
+	}
 	return x, nil
 }
 
 // count puts the exchange's try on the disk. Only when it returns nil may the
 // device say anything that a guess could be checked with.
 func (w *Window) count(x *exchange) (err error) {
-	err = w.life.count()
+	if x.mode == ModeLabel {
+		err = w.delays.charge(x.source)
+	}
+	if err == nil {
+		err = w.life.count()
+	}
 	w.do(func(now time.Time) {
 		switch {
 		case x.phase == ended:
@@ -152,7 +167,7 @@ func same(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }
 func (w *Window) failLocked(x *exchange, why error, now time.Time) {
 	w.sayLocked(slog.LevelInfo, "pairing failed", "client", x.caller.Fingerprint.Short(), "source", x.caller.Source, "why", why)
 	w.endLocked(x, why, now)
-	if w.tries >= TriesPerWindow {
+	if w.open && !x.outside && w.tries >= TriesPerWindow {
 		w.closeLocked(ErrTries, now)
 	}
 }
@@ -212,6 +227,11 @@ func (w *Window) settle(x *exchange, err error) {
 	if err != nil {
 		forget = w.life.giveBack
 	}
+	if x.mode == ModeLabel {
+		if err := w.delays.forgive(x.source); err != nil { // it waits longer than it should, which is safe
+			w.log.Warn("the file of failed tries cannot be written", "error", err)
+		}
+	}
 	if err := forget(); err != nil { // the number stays higher than it should be, which is safe
 		w.log.Warn("the counter of pairing tries cannot be written", "error", err)
 	}
@@ -224,8 +244,10 @@ func (w *Window) settle(x *exchange, err error) {
 			w.gone = time.Time{}
 			return
 		}
-		w.tries--
-		w.sources[x.source]--
+		if !x.outside {
+			w.tries--
+			w.sources[x.source]--
+		}
 		w.expireLocked(now)
 	})
 }

@@ -57,6 +57,44 @@ const (
 	codeModulus = 100_000_000
 )
 
+// What guards a secret that outlives a window: the label's. Its tries count in the
+// lifetime as well.
+const (
+	// FreeFailures of a source cost no time: people mistype.
+	FreeFailures = 3
+
+	// FirstDelay follows the third failure of a source and doubles with each further
+	// one up to MostDelay: 24 guesses a day in the end.
+	FirstDelay = 2 * time.Second
+	MostDelay  = time.Hour
+
+	// MaxDelaySources are remembered, by IPv4 address or IPv6 /64: 40 KiB on disk at
+	// worst. TriesPerLife is far below it, so that nobody can push himself out.
+	MaxDelaySources = 4096
+
+	// labelChars of base 32 are 50 bits: a hundred tries in a lifetime are a chance
+	// of one in ten million million.
+	labelChars = 10
+)
+
+// Figures of invites.
+const (
+	// TokenBytes are what nobody guesses, whatever he can compute: an invite needs
+	// no PAKE, which would keep a short secret from being tried offline.
+	TokenBytes = 16
+
+	// InviteNameBytes tell the open invites of a device apart.
+	InviteNameBytes = 8
+
+	// InviteLife is how long an invite is good unless its maker says otherwise: the
+	// message is read today or tomorrow, or written anew.
+	InviteLife = 24 * time.Hour
+
+	// InviteLifeMost and InviteLifeLeast bound what he may say.
+	InviteLifeMost  = 7 * 24 * time.Hour
+	InviteLifeLeast = time.Minute
+)
+
 // Sizes.
 const (
 	// MaxNameRunes bounds names of users and keys.

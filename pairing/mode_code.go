@@ -10,15 +10,18 @@ import (
 	"github.com/keyholed/keyhole/pairing/spake2plus"
 )
 
-// codeDomain begins the context of the exchange: protocol version and mode.
-const codeDomain = "keyhole/1 pair code"
+// A domain begins the context of an exchange: protocol version and mode.
+const (
+	codeDomain  = "keyhole/1 pair code"
+	labelDomain = "keyhole/1 pair label"
+)
 
-// parties is what both proofs of code mode are about. See the package comment.
-func (b *binding) parties() spake2plus.Parties {
-	return spake2plus.Parties{Context: b.message(codeDomain), Prover: bytes.Clone(b.client[:]), Verifier: bytes.Clone(b.device[:])}
+// parties is what both proofs of a mode are about. See the package comment.
+func (b *binding) parties(domain string) spake2plus.Parties {
+	return spake2plus.Parties{Context: b.message(domain), Prover: bytes.Clone(b.client[:]), Verifier: bytes.Clone(b.device[:])}
 }
 
-// CodeRequest is a client's first message in code mode.
+// CodeRequest is a client's first message in code mode and in label mode.
 type CodeRequest struct {
 	Name  string // as in BeginRequest
 	User  string
@@ -44,7 +47,7 @@ type CodeReply struct {
 	Confirm  []byte // the device's proof, spake2plus.ConfirmBytes
 }
 
-// ConfirmRequest is a client's second message in code mode.
+// ConfirmRequest is a client's second message in code mode and in label mode.
 type ConfirmRequest struct {
 	Exchange string
 	Confirm  []byte // the client's proof, spake2plus.ConfirmBytes
@@ -77,17 +80,22 @@ func (w *Window) Salt(c Caller) (salt []byte) {
 // an error, the try is counted on disk and the client has StepDuration for
 // ConfirmCode. Its errors are those of Begin.
 func (w *Window) BeginCode(_ context.Context, c Caller, r CodeRequest) (CodeReply, error) {
+	return w.beginSecret(ModeCode, codeDomain, c, r)
+}
+
+// beginSecret takes the first message of a mode with a short secret.
+func (w *Window) beginSecret(mode, domain string, c Caller, r CodeRequest) (CodeReply, error) {
 	c, err := c.own()
 	if err != nil {
 		return CodeReply{}, err
 	}
 	r.Share = bytes.Clone(r.Share)
-	x, err := w.claim(ModeCode, c, &r)
+	x, err := w.claim(mode, c, &r)
 	if err != nil {
 		return CodeReply{}, err
 	}
 	b := binding{device: w.device, client: c.Fingerprint, exporter: c.Exporter}
-	v, wrong := w.respond(x, b.parties(), r.Share)
+	v, wrong := w.respond(x, b.parties(domain), r.Share)
 	if err := w.count(x); err != nil {
 		return CodeReply{}, err
 	}
@@ -124,13 +132,17 @@ func (w *Window) respond(x *exchange, p spake2plus.Parties, share []byte) (v *sp
 // it in: no press is needed. Otherwise it returns one of the Errors, or what the
 // Granter said. A *RequestError changes nothing.
 func (w *Window) ConfirmCode(_ context.Context, c Caller, r ConfirmRequest) (Granted, error) {
+	return w.confirmSecret(ModeCode, c, r)
+}
+
+func (w *Window) confirmSecret(mode string, c Caller, r ConfirmRequest) (Granted, error) {
 	if err := r.check(); err != nil {
 		return Granted{}, err
 	}
 	var x *exchange
 	var err error
 	w.do(func(now time.Time) {
-		if x, err = w.findLocked(ModeCode, r.Exchange, c, begun); err != nil {
+		if x, err = w.findLocked(mode, r.Exchange, c, begun); err != nil {
 			return
 		}
 		if x.verifier == nil || x.verifier.Check(r.Confirm) != nil {

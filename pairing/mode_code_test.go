@@ -292,7 +292,7 @@ func TestWhichMode(t *testing.T) {
 // other through him proves nothing to either, though the code is right.
 func TestCodeIsBoundToTheSession(t *testing.T) {
 	code, salt := Passcode{"12345678"}, make([]byte, SaltBytes)
-	record := secretsOf(code, deviceKey, salt).Record()
+	record := secretsOf(code.digits, deviceKey, salt).Record()
 	for name, b := range map[string]binding{
 		"session": {deviceKey, fingerprint(1), times32(9)}, "client": {deviceKey, fingerprint(2), times32(1)}, "device": {fingerprint(3), fingerprint(1), times32(1)},
 	} {
@@ -300,7 +300,7 @@ func TestCodeIsBoundToTheSession(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v, err := spake2plus.Respond(record, b.parties(), a.Share())
+		v, err := spake2plus.Respond(record, b.parties(codeDomain), a.Share())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -411,10 +411,10 @@ func TestWorkedExampleOfCodes(t *testing.T) {
 		return b
 	}
 	b := binding{device: identity.Fingerprint(value("Fd")), client: identity.Fingerprint(value("Fc")), exporter: value("E")}
-	if got := stretch(Passcode{"12345678"}, b.device, value("S")); !bytes.Equal(got, value("K")) {
+	if got := stretch("12345678", b.device, value("S")); !bytes.Equal(got, value("K")) {
 		t.Errorf("K is %x", got)
 	}
-	if got := b.parties().Context; !bytes.Equal(got, value("C")) {
+	if got := b.parties(codeDomain).Context; !bytes.Equal(got, value("C")) {
 		t.Errorf("C is %x", got)
 	}
 	for _, want := range []string{fmt.Sprintf("%d KiB", StretchKiB), fmt.Sprintf("%d passes", StretchPasses), fmt.Sprintf("%d lane", StretchLanes)} {

@@ -9,9 +9,12 @@ const (
 
 	// ModeCode is the mode in which a person types the code on the display.
 	ModeCode = "code"
+
+	// ModeLabel is the mode in which a person types the code on the sticker.
+	ModeLabel = "label"
 )
 
-// modes are the ways to pair. Each has its own file with its exchange; window,
+// modes are the ways to pair at the device; ModeInvite needs no window. Each has its own file with its exchange; window,
 // tries and the one exchange at a time are common to all.
 var modes = map[string]struct {
 	nearby   bool // only for a local caller over TCP
@@ -19,6 +22,7 @@ var modes = map[string]struct {
 }{
 	ModeButton: {nearby: true, compared: true},
 	ModeCode:   {nearby: true},
+	ModeLabel:  {nearby: true},
 }
 
 // chosen returns which of the configured modes this device uses: known ones,

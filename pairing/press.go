@@ -2,6 +2,7 @@ package pairing
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -86,7 +87,7 @@ func (w *Window) LongPress() (Pressed, error) {
 // Lift sets the tries of the lifetime to zero: for LongPress, and for the owner
 // or a reset on boards whose one button has another use for 10 s.
 func (w *Window) Lift() error {
-	err := w.life.clear()
+	err := errors.Join(w.life.clear(), w.delays.clear())
 	w.do(func(time.Time) {
 		if err == nil {
 			w.sayLocked(slog.LevelWarn, "pairing tries set to zero")

@@ -41,7 +41,7 @@ func (w *Window) State() State {
 	}
 	if left := w.ends.Sub(now); w.open && (left > 0 || w.grantingLocked()) {
 		s.Open = true
-		s.Modes = slices.Clone(w.modes)
+		s.Modes = slices.DeleteFunc(slices.Clone(w.modes), func(m string) bool { return m == ModeLabel && w.label.IsZero() })
 		if w.code != nil && !w.grantingLocked() {
 			s.Code = w.code.code
 		}

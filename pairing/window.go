@@ -48,6 +48,12 @@ type Config struct {
 	Granter Granter
 	// Counter keeps the tries of a lifetime on disk.
 	Counter Counter
+	// Label is what the device keeps of its sticker; the zero value: it has none yet.
+	Label LabelRecord
+	// LabelAlways takes the label without an open window too: the vendor's choice.
+	LabelAlways bool
+	// Failures keeps who failed with the label on disk; nil: in memory alone.
+	Failures Failures
 	// Changed is told the state after it changed, never under a lock, one call at
 	// a time, the newest last; states in between may be left out, and the ticking
 	// of SecondsLeft is no change. It must not block, and may call the Window.
@@ -62,6 +68,8 @@ type Window struct {
 	granter Granter
 	log     *slog.Logger
 	life    lifetime
+	delays  delays
+	always  bool // label without a window
 	notify  notifier
 	timer   *time.Timer // rings at the next deadline; set under mu
 	spare   spareCode
@@ -69,6 +77,7 @@ type Window struct {
 	mu      sync.Mutex // never held while anything outside this package is called
 	open    bool
 	code    *shownCode // nil: none is shown
+	label   LabelRecord
 	ends    time.Time
 	client  identity.Fingerprint // who asks in this window; zero: nobody yet
 	tries   int                  // of this window, one that is under way included
@@ -92,12 +101,16 @@ func New(c Config) (*Window, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	w := &Window{device: c.Device, granter: c.Granter, log: c.Log, modes: chosen(c.Modes, c.Display)}
+	w := &Window{device: c.Device, granter: c.Granter, log: c.Log, modes: chosen(c.Modes, c.Display), label: c.Label, always: c.LabelAlways}
+	w.delays.store = c.Failures
 	w.life.store = c.Counter
 	w.timer = time.AfterFunc(WindowDuration, func() { w.do(func(time.Time) {}) })
 	w.timer.Stop()
 	if err := w.life.load(); err != nil {
 		w.log.Error("pairing is locked: its counter of tries cannot be read", "error", err)
+	}
+	if err := w.delays.load(); err != nil {
+		w.log.Error("pairing by label is locked: who failed before cannot be read", "error", err)
 	}
 	w.notify = notifier{tell: c.Changed, last: w.State()}
 	return w, nil
@@ -138,12 +151,14 @@ func (w *Window) expireLocked(now time.Time) {
 
 func (w *Window) armLocked(now time.Time) {
 	w.timer.Stop()
-	if !w.open || w.grantingLocked() {
+	if w.grantingLocked() {
 		return
 	}
 	next := w.ends
-	if x := w.current; x != nil && x.deadline.Before(next) {
+	if x := w.current; x != nil && (!w.open || x.deadline.Before(next)) {
 		next = x.deadline
+	} else if !w.open {
+		return
 	}
 	w.timer.Reset(next.Sub(now))
 }
@@ -220,6 +235,6 @@ func (w *Window) Offers(c Caller) []string {
 
 func (w *Window) offersLocked(m string, c Caller) bool {
 	rule, known := modes[m]
-	return known && w.open && slices.Contains(w.modes, m) && !c.Fingerprint.IsZero() &&
-		(!rule.nearby || c.Local && c.TCP)
+	return known && slices.Contains(w.modes, m) && !c.Fingerprint.IsZero() && (!rule.nearby || c.Local && c.TCP) &&
+		(m == ModeLabel && w.takesLabelLocked(c) || m != ModeLabel && w.open)
 }
