@@ -20,6 +20,7 @@ type step struct {
 	smaller []identity.Fingerprint // keys that may do less than before
 	blocked *Block                 // who was blocked by name
 	entry   *Entry                 // the line, once it is written
+	takes   bool                   // it takes away without touching a key: an invite
 }
 
 // run makes one change: plan looks at the list in force and says what to do, or
@@ -64,17 +65,18 @@ func (s *Store) runLocked(by By, plan func(*list) (*step, error)) (*step, error)
 	if next.bytes > MaxListBytes && next.bytes > old.bytes {
 		return nil, ErrFull
 	}
-	if len(st.smaller) == 0 {
+	less := st.takes || len(st.smaller) > 0
+	if !less {
 		// On a full disk what is left is for those who are to be put out.
 		if err := s.ballast.keep(); full(err) {
 			return nil, fmt.Errorf("access list: %w", err)
 		}
 	}
-	e := &Entry{Event: st.event, Put: st.put, Gone: st.gone, Block: st.block, Unblock: st.unblock}
+	e := &Entry{Event: st.event, Put: st.put, Gone: st.gone, Block: st.block, Unblock: st.unblock, Invite: st.invite, Ended: st.ended}
 	e.By = by
 	s.stamp(e)
 	err = s.audit.append(e, next.position, true)
-	for full(err) && len(st.smaller) > 0 && s.ballast.release() {
+	for full(err) && less && s.ballast.release() {
 		err = s.audit.append(e, next.position, true)
 	}
 	if err != nil {

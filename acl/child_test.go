@@ -123,6 +123,9 @@ func makeChange(s *Store, n int) error {
 		}
 		return err
 	}
+	if done, err := changeInvites(s, n); done {
+		return err
+	}
 	name := fmt.Sprintf("User %d", n/5%7)
 	u, err := s.User(name)
 	if err != nil {
@@ -158,6 +161,24 @@ func makeChange(s *Store, n int) error {
 	return err
 }
 
+// changeInvites does what is to be done with invites in change n, if anything.
+func changeInvites(s *Store, n int) (done bool, err error) {
+	open := s.Invites()
+	switch {
+	case n%11 == 3 && len(open) < 4:
+		_, err = s.Invite(testInvite(n, RoleViewer), time.Hour, testBy)
+	case n%11 == 8 && len(open) > 0:
+		_, err = s.Redeem(open[0].Name, Newcomer{Fingerprint: fp(200_000 + n), User: fmt.Sprintf("Guest %d", n)}, testBy)
+	case n%11 == 9 && s.current.Load().byKey[fp(200_000+n-1)] != nil:
+		_, err = s.Revoke(fp(200_000+n-1).String(), testBy)
+	case n%11 == 10 && len(open) > 2:
+		err = s.Uninvite(open[0].Name, testBy)
+	default:
+		return false, nil
+	}
+	return true, err
+}
+
 // model knows the list after any number of changes, by making them where syncs
 // cost nothing.
 type model struct {
@@ -190,7 +211,7 @@ func (m *model) at(sequence uint64) string {
 }
 
 func describe(s *Store) string {
-	text, err := json.Marshal([]any{s.Users(), s.Blocked()})
+	text, err := json.Marshal([]any{s.Users(), s.Blocked(), s.Invites()})
 	if err != nil {
 		panic(err)
 	}

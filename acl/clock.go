@@ -11,6 +11,11 @@ type Clock struct {
 	Now   time.Time // in the zone in which weekly windows are meant
 	Known bool      // synchronised, or told by somebody trusted since boot
 	Floor time.Time // it is not earlier than this: persisted, never lowered
+
+	// Boot names this run of the kernel, and Up is for how long it has run, sleep
+	// included: what a clock that jumps cannot change. "" is not known.
+	Boot string
+	Up   time.Duration
 }
 
 // Limits say when something holds. The zero value holds always and never asks

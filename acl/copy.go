@@ -39,11 +39,13 @@ const asideSuffix = ".new"
 
 // head is the plain text of the one value in bucket "head".
 type head struct {
-	Users  int     `json:"users"`
-	NextID uint64  `json:"next"`
-	Digest []byte  `json:"digest"`           // SHA-256 over id 8, sequence 8 of each user, by id
-	Blocks []byte  `json:"blocks,omitempty"` // the same of each block; nil without any
-	Log    witness `json:"log,omitzero"`
+	Users  int    `json:"users"`
+	NextID uint64 `json:"next"`
+	Digest []byte `json:"digest"`           // SHA-256 over id 8, sequence 8 of each user, by id
+	Blocks []byte `json:"blocks,omitempty"` // the same of each block; nil without any
+	// Invites is SHA-256 over name 16, sequence 8 of each invite, by name; nil without any.
+	Invites []byte  `json:"invites,omitempty"`
+	Log     witness `json:"log,omitzero"`
 }
 
 func headOf(l *list) head {
@@ -52,6 +54,7 @@ func headOf(l *list) head {
 	if ids := l.blocks.ids(); len(ids) > 0 {
 		h.Blocks = digest(ids, func(id uint64) uint64 { return l.blocks.byID[id].sequence })
 	}
+	h.Invites = l.digestInvites()
 	return h
 }
 
@@ -163,9 +166,12 @@ func (c *storeCopy) read(tx *bbolt.Tx) (*list, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.readInvites(tx, l); err != nil {
+		return nil, err
+	}
 	l.nextID, l.seen = max(l.nextID, want.NextID), want.Log
 	got := headOf(l)
-	if got.Users != want.Users || string(got.Digest) != string(want.Digest) || string(got.Blocks) != string(want.Blocks) {
+	if got.Users != want.Users || string(got.Digest) != string(want.Digest) || string(got.Blocks) != string(want.Blocks) || string(got.Invites) != string(want.Invites) {
 		return nil, fmt.Errorf("%w: %d users where there were %d", errSealed, got.Users, want.Users)
 	}
 	return l, nil
@@ -196,6 +202,9 @@ func (c *storeCopy) commit(l *list, what change) error {
 				if err := c.putUser(users, l.users[what.put.ID], l.Epoch); err != nil {
 					return err
 				}
+			}
+			if err := c.commitInvites(tx, l, what); err != nil {
+				return err
 			}
 			return c.putHead(tx.Bucket(bucketHead), l)
 		})
@@ -275,6 +284,11 @@ func (c *storeCopy) fill(tx *bbolt.Tx, l *list) error {
 	}
 	for _, id := range l.blocks.ids() {
 		if err := c.putBlock(users, id, l); err != nil {
+			return err
+		}
+	}
+	for _, name := range l.inviteNames() {
+		if err := c.putInvite(tx, l.invites[name], l.Epoch); err != nil {
 			return err
 		}
 	}

@@ -34,6 +34,9 @@ const (
 	WhatRevoked      What = "revoked"
 	WhatBlocked      What = "blocked" // a principal that is no user
 	WhatUnblocked    What = "unblocked"
+	WhatInvited      What = "invited"
+	WhatUninvited    What = "invite withdrawn"
+	WhatInviteEnded  What = "invite ended" // unused, by its time
 
 	WhatRepaired What = "repaired" // a copy or the log was damaged and is in use again; signed
 
@@ -92,10 +95,13 @@ type Entry struct {
 	Gone     uint64    `json:"gone,omitempty"`    // id of the user who is no more
 	Block    *Block    `json:"block,omitempty"`   // who stays out from here on
 	Unblock  []uint64  `json:"unblock,omitempty"` // ids of those who do no longer
+	Invite   *Invite   `json:"invite,omitempty"`  // that is open from here on
+	Ended    []string  `json:"ended,omitempty"`   // names of invites that are open no more
 	Missed   uint64    `json:"missed,omitempty"`  // events before this one that came too fast to be written
 	Device   []byte    `json:"device,omitempty"`  // SubjectPublicKeyInfo of the signing key, in segment heads
 	List     []*User   `json:"list,omitempty"`    // in a checkpoint
 	Blocked  []*Block  `json:"blocked,omitempty"` // in a checkpoint
+	Invites  []*Invite `json:"invites,omitempty"` // in a checkpoint
 	NextID   uint64    `json:"next,omitempty"`    // in a checkpoint
 	Previous hash      `json:"prev"`
 	Sig      []byte    `json:"sig,omitempty"`
@@ -137,7 +143,7 @@ var (
 
 // changes reports whether the line is one that replay must apply.
 func (e *Entry) changes() bool {
-	return e.Put != nil || e.Gone != 0 || e.Block != nil || len(e.Unblock) > 0 || e.begins()
+	return e.Put != nil || e.Gone != 0 || e.Block != nil || len(e.Unblock) > 0 || e.Invite != nil || len(e.Ended) > 0 || e.begins()
 }
 
 // begins reports whether the list is empty from here on.

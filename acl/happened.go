@@ -14,8 +14,6 @@ const (
 	WhatPairingFailed What = "pairing failed"
 	WhatPairingLocked What = "pairing locked" // after too many tries of a lifetime
 	WhatUnlocked      What = "pairing unlocked"
-	WhatInvited       What = "invited"
-	WhatUninvited     What = "invite withdrawn"
 
 	WhatSettings   What = "settings"
 	WhatReloaded   What = "reloaded"
@@ -43,8 +41,6 @@ var happenings = map[What]bool{
 	WhatPairingFailed:  false,
 	WhatPairingLocked:  true,
 	WhatUnlocked:       true,
-	WhatInvited:        true,
-	WhatUninvited:      true,
 	WhatSettings:       true,
 	WhatReloaded:       false,
 	WhatCommand:        false,

@@ -41,6 +41,8 @@ type list struct {
 	byKey  map[identity.Fingerprint]*User
 	byName map[string]*User // by folded name
 	blocks blocks
+
+	invites map[string]entryOfInvite
 }
 
 func emptyList(epoch uint64) *list {
@@ -51,16 +53,20 @@ func emptyList(epoch uint64) *list {
 		byKey:    map[identity.Fingerprint]*User{},
 		byName:   map[string]*User{},
 		blocks:   emptyBlocks(),
+		invites:  map[string]entryOfInvite{},
 	}
 }
 
-// A change is what one step of the list does: one user written or gone, and who
-// stays out because of it or does no longer.
+// A change is what one step of the list does: one user written or gone, who stays
+// out because of it or does no longer, one invite made, some ended. What becomes of
+// others by it (the invites of who is gone) follows from it, in with.
 type change struct {
 	put     *User
 	gone    uint64
 	block   *Block   // written; it takes the place of one of the same id
 	unblock []uint64 // forgotten
+	invite  *Invite
+	ended   []string // names of invites
 }
 
 // add puts u in while a list is being made. It refuses what would make two users
@@ -117,6 +123,7 @@ func (l *list) with(c change) (*list, error) {
 		byKey:    maps.Clone(l.byKey),
 		byName:   maps.Clone(l.byName),
 		blocks:   l.blocks.clone(),
+		invites:  maps.Clone(l.invites),
 	}
 	next.drop(c.gone)
 	if c.put != nil {
@@ -125,7 +132,10 @@ func (l *list) with(c change) (*list, error) {
 			return nil, err
 		}
 	}
-	return next, next.block(c)
+	if err := next.block(c); err != nil {
+		return nil, err
+	}
+	return next, next.inviteBy(c)
 }
 
 // block does that part of a change.

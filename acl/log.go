@@ -220,6 +220,9 @@ func (g *auditLog) checkpoint(l *list, dropped witness, now time.Time) error {
 	for _, id := range l.blocks.ids() {
 		e.Blocked = append(e.Blocked, l.blocks.byID[id].Block)
 	}
+	for _, name := range l.inviteNames() {
+		e.Invites = append(e.Invites, l.invites[name].Invite)
+	}
 	line, err := e.sign(g.key)
 	if err != nil {
 		return err

@@ -223,6 +223,11 @@ func (g *auditLog) readCheckpoint() (*list, *Entry, error) {
 			return nil, nil, fmt.Errorf("checkpoint: %w", err)
 		}
 	}
+	for _, i := range e.Invites {
+		if err := l.addInvite(i, e.Sequence); err != nil {
+			return nil, nil, fmt.Errorf("checkpoint: %w", err)
+		}
+	}
 	l.nextID = max(l.nextID, e.NextID)
 	return l, e, nil
 }
@@ -281,5 +286,5 @@ func (g *auditLog) apply(l *list, e *Entry) (*list, error) {
 	case l == nil || e.Epoch != l.Epoch || e.Sequence != l.Sequence+1:
 		return nil, errors.New("changes before this one are missing")
 	}
-	return l.with(change{e.Put, e.Gone, e.Block, e.Unblock})
+	return l.with(change{put: e.Put, gone: e.Gone, block: e.Block, unblock: e.Unblock, invite: e.Invite, ended: e.Ended})
 }
