@@ -72,6 +72,10 @@ func TestEveryNoIsAlike(t *testing.T) {
 			w.hub.authorize = func(context.Context, push.Question) (push.Verdict, error) { return push.Verdict{}, nil }
 			return refused(w, w.device().key.ID(), nil)
 		}},
+		{"kept out by the operator", func(w *world) refusal {
+			w.hub.gate = closed{}
+			return refused(w, w.device().key.ID(), nil)
+		}},
 		{"vendor does not answer", func(w *world) refusal {
 			w.hub.authorize = func(context.Context, push.Question) (push.Verdict, error) {
 				return push.Verdict{Allow: true}, errors.New("time is over")

@@ -69,6 +69,8 @@ type around struct {
 	// enrol decides without waiting where it can (decided); otherwise it is
 	// called again in a task, with wait.
 	enrol func(ctx context.Context, r *attach.Request, wait bool) (code attach.Code, decided bool)
+	// gate keeps out whom the operator names; nil: nobody.
+	gate Gate
 	// authorize asks the vendor; nil: nobody is asked.
 	authorize func(context.Context, push.Question) (push.Verdict, error)
 	// pair makes the tickets of one relayed connection; nil: nothing is relayed.

@@ -12,14 +12,14 @@ import (
 type metrics struct {
 	set *prometheus.Set
 
-	attached, gone, moved, duplicates, notEnrolled    *prometheus.Counter
-	asked, introduced, refused, limited, flooded      *prometheus.Counter
-	unauthorized, forwarded, events, badEvents        *prometheus.Counter
-	packetsIn, packetsOut, packetsLost, notices       *prometheus.Counter
-	streams, observed, legs, closedStreams, slowPeers *prometheus.Counter
-	nodeMessages, nodeMessagesLost, relocated         *prometheus.Counter
-	calls, finds, found                               *prometheus.Counter
-	introductionTime                                  *prometheus.Histogram
+	attached, gone, moved, duplicates, notEnrolled      *prometheus.Counter
+	asked, introduced, refused, limited, flooded        *prometheus.Counter
+	unauthorized, keptOut, forwarded, events, badEvents *prometheus.Counter
+	packetsIn, packetsOut, packetsLost, notices         *prometheus.Counter
+	streams, observed, legs, closedStreams, slowPeers   *prometheus.Counter
+	nodeMessages, nodeMessagesLost, relocated           *prometheus.Counter
+	calls, finds, found                                 *prometheus.Counter
+	introductionTime                                    *prometheus.Histogram
 }
 
 // introductionBuckets are seconds from INTRODUCE to INTRODUCED: on loopback a
@@ -46,6 +46,7 @@ func newMetrics() *metrics {
 		{&m.slowPeers, `keyhole_limited_total{what="slow streams"}`},
 		{&m.closedStreams, `keyhole_limited_total{what="connections"}`},
 		{&m.unauthorized, "keyhole_introductions_unauthorized_total"},
+		{&m.keptOut, "keyhole_introductions_kept_out_total"},
 		{&m.forwarded, "keyhole_introductions_forwarded_total"},
 		{&m.calls, "keyhole_call_numbers_total"},
 		{&m.finds, "keyhole_calls_asked_total"},

@@ -83,6 +83,10 @@ func (h *hub) introduce(now time.Duration, from attach.Peer, i *attach.Introduce
 		h.metrics.limited.Inc()
 		return
 	}
+	if h.gate != nil && h.gate.Refuses(from.Fingerprint, i.Device, h.addressOf(from.Address)) != "" {
+		h.metrics.keptOut.Inc() // and the no leaves in its time, like every other
+		return
+	}
 	q.asked = true
 	o := order{
 		From: end{Number: from.Index}, Device: i.Device, Client: from.Fingerprint, Hash: from.Hash,

@@ -58,6 +58,9 @@ func (h *hub) place(now time.Duration, o order) bool {
 		Client: o.Client.String(), Device: string(o.Device), Source: netip.AddrPortFrom(o.Source, max(o.Observed.Port(), 1)).String(),
 		Time: time.Now(), Attach: identity.Fingerprint(p.Hash).String(), // 64 hexadecimal digits as well
 	}
+	if h.gate != nil {
+		question.Country = h.gate.Country(o.Source)
+	}
 	if !h.start(func(ctx context.Context) { h.prepare(ctx, question, o) }) {
 		h.metrics.limited.Inc()
 	}

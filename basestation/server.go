@@ -36,6 +36,9 @@ type Config struct {
 	// Authorize is asked about each introduction, *push.Asker's Ask for example; nil:
 	// the device decides alone.
 	Authorize func(context.Context, push.Question) (push.Verdict, error)
+	// Gate keeps out whom the operator names, before anybody is asked: a *gate.Gate;
+	// nil: nobody.
+	Gate Gate
 	// Events is told what happens and what devices say; nil: it goes into the store's
 	// log and nowhere else.
 	Events Events
@@ -52,6 +55,15 @@ type Config struct {
 	// relayed connections finish; 0: it does not wait.
 	Drain time.Duration
 	Log   *slog.Logger // nil: silent
+}
+
+// A Gate knows whom the operator keeps out, and where addresses are.
+type Gate interface {
+	// Refuses says why a client at an address may not be introduced to a device; "":
+	// nothing is known against it. It does not wait.
+	Refuses(client identity.Fingerprint, device identity.ID, source netip.Addr) (why string)
+	// Country is where an address is, as two letters; "": unknown.
+	Country(source netip.Addr) string
 }
 
 // A Server is one node of a basestation: alone, or in a fleet.
@@ -166,7 +178,7 @@ func (s *Server) build() (err error) {
 		Locate: s.fleet.locate, Send: s.sendPacket, Unix: func() uint64 { return uint64(time.Now().Unix()) },
 	}, around{
 		limits: s.config.Limits, self: s.self, certificate: certificate,
-		start: s.tasks.start, post: s.post, remote: s.streams.remote, enrol: s.enrol, authorize: s.config.Authorize,
+		start: s.tasks.start, post: s.post, remote: s.streams.remote, enrol: s.enrol, authorize: s.config.Authorize, gate: s.config.Gate,
 		pair: s.pair(), vendor: s.vendor(), find: s.fleet.find, send: s.fleet.send, tellAll: s.fleet.tell, mine: s.fleet.mine, others: s.fleet.others,
 		presence: s.registry, book: s.registry, events: s.config.Events, seen: s.peers.seen, metrics: s.metrics,
 	}, s.log)

@@ -143,6 +143,13 @@ func (g *grantDesk) switchOff(off bool) {
 	g.refuse = off
 }
 
+// off reports whether the owner has switched grants off.
+func (g *grantDesk) off() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.refuse
+}
+
 // centralCheck lets those ask whose introduction carries a grant of the vendor.
 var centralCheck = askCheck{name: "central", may: (*Daemon).mayAskByGrant, admit: (*Daemon).enterByGrant}
 
@@ -151,7 +158,7 @@ var centralCheck = askCheck{name: "central", may: (*Daemon).mayAskByGrant, admit
 func (d *Daemon) mayAskByGrant(in *attach.Introduction, peer identity.Fingerprint) (why string, ok bool) {
 	grant, err := d.grants.look(in.Grant, peer)
 	if err == nil {
-		err = d.refusedByOwner(grant, peer)
+		err = d.refusedByOwner(guestOfVendor(grant, peer))
 	}
 	if err != nil {
 		if !errors.Is(err, errNoGrant) {
@@ -170,19 +177,33 @@ func (d *Daemon) enterByGrant(in *attach.Introduction, peer identity.Fingerprint
 	if err != nil {
 		return err
 	}
-	principal := acl.Principal{Kind: acl.KindCentral, Name: grant.Subject, Roles: grant.Roles}
-	_, err = d.guests.enter(guest{principal: principal, fingerprint: peer, until: began.Add(grant.Life), info: "grant " + grant.ID})
+	principal := guestOfVendor(grant, peer)
+	leave, err := d.guests.enter(guest{principal: principal, fingerprint: peer, until: began.Add(grant.Life), info: "grant " + grant.ID})
 	if err != nil {
+		return err
+	}
+	if err := d.refusedByOwner(principal); err != nil {
+		leave() // the owner's word came meanwhile, too early to find him here
 		return err
 	}
 	d.log.Info("the vendor lets somebody in", "user", principal.String(), "peer", peer.Short(), "roles", grant.Roles, "for", grant.Life, "grant", grant.ID)
 	return nil
 }
 
-// refusedByOwner says that the owner has put out who a grant is for: his name, or
-// his key.
-func (d *Daemon) refusedByOwner(grant central.Grant, peer identity.Fingerprint) error {
+// refusedByOwner says that the owner has put out who a grant is for, his name or his
+// key, or has switched all grants off.
+func (d *Daemon) refusedByOwner(p acl.Principal) error {
+	switch {
+	case d.grants.off():
+		return errGrantsOff
+	case d.store.IsBlocked(p):
+		return errGrantBlocked
+	}
 	return nil
+}
+
+func guestOfVendor(grant central.Grant, peer identity.Fingerprint) acl.Principal {
+	return acl.Principal{Kind: acl.KindCentral, Fingerprint: peer, Name: grant.Subject, Roles: grant.Roles}
 }
 
 // openGrants reads the keys of the vendor. Without a basestation nobody could bring

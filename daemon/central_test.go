@@ -431,6 +431,40 @@ func TestOwnerRefusesGrants(t *testing.T) {
 	wantCode(t, "owner_may_refuse = false", err, api.CodeConflict)
 }
 
+// TestBlockedStaysOut: whom the owner has put out, by name or by key, no grant brings
+// back.
+func TestBlockedStaysOut(t *testing.T) {
+	v := newVendor(t)
+	d, h := attached(t, v.toml(t, `"viewer"`))
+	owner := d.owner(t)
+	k := newKey(t)
+	c, err := h.relayed(d, h.introduceWith(d, k, v.grant(t, h.grantFor(d, k))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.store.Block(acl.KindCentral, "X@example.net", acl.By{Via: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	gone(t, c)
+	for _, key := range []*identity.Key{k, newKey(t)} {
+		if again := h.introduceWith(d, key, v.grant(t, h.grantFor(d, key))); again.answer.Verdict == attach.VerdictYes {
+			t.Error("a blocked name was let in")
+		}
+	}
+	former := d.enter(t, "Bob", acl.RoleViewer)
+	if err := owner.tryCall("DELETE", "/v1/users/Bob", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	grant := h.grantFor(d, former)
+	grant.Subject = "another@example.net"
+	if again := h.introduceWith(d, former, v.grant(t, grant)); again.answer.Verdict == attach.VerdictYes {
+		t.Error("a revoked key was let in under another name")
+	}
+	if len(d.guests.list()) != 0 {
+		t.Errorf("guests: %+v", d.guests.list())
+	}
+}
+
 func TestSettingsWithoutVendor(t *testing.T) {
 	d := startDevice(t, "")
 	owner := d.owner(t)

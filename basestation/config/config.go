@@ -120,7 +120,7 @@ type API struct {
 	Names []string `toml:"names"`
 }
 
-// Authorize is the webhook that is asked about each introduction.
+// Authorize is who is not introduced, and the webhook that is asked about the others.
 type Authorize struct {
 	// URL is where to ask: https, or http on this machine. Empty: nobody is
 	// asked, the device decides alone. Default empty.
@@ -128,6 +128,12 @@ type Authorize struct {
 	// SecretFile holds the secret that signs the questions. Made when it is
 	// missing. Default "authorize.secret" in the data directory.
 	SecretFile string `toml:"secret_file"`
+	// Deny is a file of who is not introduced: keys, devices, addresses, countries. A
+	// change of it counts within seconds. Default none.
+	Deny string `toml:"deny"`
+	// Countries is a CSV file that says in which country addresses are, for Deny and
+	// for the webhook. A change of it counts within seconds. Default none.
+	Countries string `toml:"countries"`
 	// Roots is a PEM file of the authorities to believe. Default none: those of
 	// the system.
 	Roots string `toml:"roots"`

@@ -76,6 +76,8 @@ certificate = "a.pem"
 key = "a.key"
 names = ["base.example.net", "192.0.2.7"]
 [authorize]
+deny = "deny"
+countries = "countries.csv"
 url = "http://127.0.0.1:8080/ask"
 secret_file = "s"
 roots = "ar"
@@ -107,7 +109,7 @@ give_up = "1h"
 		Enrol:       Enrol{"secret", "/m"},
 		Store:       Store{"nats://192.0.2.8:4222,tls://nats.example.net", "/etc/keyhole/c", "/etc/keyhole/r", "/etc/keyhole/nc", "/etc/keyhole/nk", true, 3},
 		API:         API{"", "/etc/keyhole/a.pem", "/etc/keyhole/a.key", []string{"base.example.net", "192.0.2.7"}},
-		Authorize:   Authorize{"http://127.0.0.1:8080/ask", "/etc/keyhole/s", "/etc/keyhole/ar", 300 * time.Millisecond},
+		Authorize:   Authorize{"http://127.0.0.1:8080/ask", "/etc/keyhole/s", "/etc/keyhole/deny", "/etc/keyhole/countries.csv", "/etc/keyhole/ar", 300 * time.Millisecond},
 		Webhooks: []Webhook{{"a", "https://192.0.2.9/x?y=1", []string{"device"}, "/etc/keyhole/w", "/etc/keyhole/wr",
 			time.Second, 1, time.Hour}},
 		Relay:  Relay{false, 5, 2, time.Hour, 1000, 3, 4000},

@@ -165,7 +165,7 @@ func (c *Config) resolve() {
 		inData(&w.SecretFile, "webhook-"+filepath.Base(w.Name)+".secret")
 		beside(&w.Roots)
 	}
-	for _, path := range []*string{&c.Store.Credentials, &c.Store.Roots, &c.Store.Certificate, &c.Store.Key, &c.API.Certificate, &c.API.Key, &c.Authorize.Roots} {
+	for _, path := range []*string{&c.Store.Credentials, &c.Store.Roots, &c.Store.Certificate, &c.Store.Key, &c.API.Certificate, &c.API.Key, &c.Authorize.Roots, &c.Authorize.Deny, &c.Authorize.Countries} {
 		beside(path)
 	}
 }

@@ -37,11 +37,12 @@ const (
 //	{"client": "64 hexadecimal digits", "device": "26 letters", "source": "192.0.2.7:40123",
 //	 "time": "2026-01-02T03:04:05Z", "attach": "64 hexadecimal digits"}
 type Question struct {
-	Client string    `json:"client"`           // fingerprint of the client, whose signature was checked
-	Device string    `json:"device"`           // id of the device, which need not exist
-	Source string    `json:"source"`           // where the client is seen at
-	Time   time.Time `json:"time"`             // of the node's clock, in UTC; zero: now
-	Attach string    `json:"attach,omitempty"` // hash of the device's present attach, where it is known: what a grant is bound to
+	Client  string    `json:"client"`            // fingerprint of the client, whose signature was checked
+	Device  string    `json:"device"`            // id of the device, which need not exist
+	Source  string    `json:"source"`            // where the client is seen at
+	Country string    `json:"country,omitempty"` // two letters, where the operator has a country file that knows
+	Time    time.Time `json:"time"`              // of the node's clock, in UTC; zero: now
+	Attach  string    `json:"attach,omitempty"`  // hash of the device's present attach, where it is known: what a grant is bound to
 }
 
 // A Verdict is the answer. The zero value is no.

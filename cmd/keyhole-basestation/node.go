@@ -15,6 +15,7 @@ import (
 	"github.com/keyholed/keyhole/basestation"
 	"github.com/keyholed/keyhole/basestation/admin"
 	"github.com/keyholed/keyhole/basestation/config"
+	"github.com/keyholed/keyhole/basestation/gate"
 	"github.com/keyholed/keyhole/basestation/natsstore"
 	"github.com/keyholed/keyhole/basestation/push"
 	"github.com/keyholed/keyhole/basestation/relay"
@@ -35,6 +36,7 @@ type node struct {
 	store  *natsstore.Store
 	pusher *push.Pusher
 	asker  *push.Asker // nil: nobody is asked
+	gate   *gate.Gate  // nil: nobody is kept out
 	server *basestation.Server
 	api    *admin.Server
 
@@ -108,6 +110,11 @@ func (n *node) openPush() error {
 		return err
 	}
 	a := n.cfg.Authorize
+	if a.Deny != "" || a.Countries != "" {
+		if n.gate, err = gate.Open(gate.Config{Deny: a.Deny, Countries: a.Countries, Log: n.log}); err != nil {
+			return err
+		}
+	}
 	if a.URL == "" {
 		return nil
 	}
@@ -151,6 +158,9 @@ func (n *node) openServer() error {
 	}
 	if n.asker != nil {
 		c.Authorize = n.asker.Ask
+	}
+	if n.gate != nil {
+		c.Gate = n.gate
 	}
 	if r := n.cfg.Relay; r.Enabled {
 		c.Relay = &relay.Config{Log: n.log, Limits: relay.Limits{

@@ -28,6 +28,9 @@ func (n *node) run(ctx, hurried context.Context, notify *systemd.Notifier) error
 	defer end()
 	server := start(ctx, n.server.Run, fail)
 	rest := []<-chan error{start(after, n.pusher.Run, fail), start(after, n.api.Run, fail), start(after, watchdog.Run, fail)}
+	if n.gate != nil {
+		rest = append(rest, start(after, n.gate.Run, fail))
+	}
 	select {
 	case <-n.server.Ready():
 		n.announce(notify)

@@ -42,6 +42,7 @@ var arrows = []struct {
 	{"basestation/push", []string{"basestation/store", "basestation/memstore"}},                                             // memstore is for tests
 	{"basestation/admin", []string{"basestation/registry", "basestation/store", "basestation/memstore", "protocol/api", "protocol/attach", "protocol/identity"}}, // memstore: tests
 	{"basestation/config", nil},
+	{"basestation/gate", []string{"protocol/identity"}},
 	{"basestation", []string{"basestation/store", "basestation/memstore", "basestation/fleet", "basestation/relay", "basestation/registry", "basestation/push", "protocol/attach", "protocol/identity"}}, // memstore: tests
 	{"tunnel", nil},
 	{"hal", nil},
