@@ -35,7 +35,10 @@ const (
 )
 
 func (s *Server) listDevices(w http.ResponseWriter, r *http.Request) error {
-	query := r.URL.Query()
+	query, err := queryOf(r, "after", "limit", "state")
+	if err != nil {
+		return err
+	}
 	p := page{after: identity.ID(query.Get("after")), most: defaultPage}
 	if text := query.Get("limit"); text != "" {
 		n, err := strconv.Atoi(text)

@@ -26,7 +26,11 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	if s.Events == nil {
 		return api.Problemf(api.CodeUnavailable, "this basestation has no events")
 	}
-	device := r.URL.Query().Get("device")
+	query, err := queryOf(r, "device")
+	if err != nil {
+		return err
+	}
+	device := query.Get("device")
 	if _, err := identity.ParseID(device); device != "" && err != nil {
 		return api.Problemf(api.CodeMalformed, "device: %v", err)
 	}

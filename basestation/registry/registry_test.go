@@ -125,7 +125,7 @@ func TestPresenceSize(t *testing.T) {
 func TestSerials(t *testing.T) {
 	r, _ := open(t)
 	ctx := t.Context()
-	const serial = "ACME/2026 №1"
+	const serial = "ACME/2026-1"
 	one, two := fingerprint(1), fingerprint(2)
 
 	// Many at once: one wins, and all hear who.
@@ -162,7 +162,7 @@ func TestSerials(t *testing.T) {
 	if got, err := r.Bind(ctx, serial, two); got != two || err != nil {
 		t.Errorf("bind after reopening: %v, %v", got.Short(), err)
 	}
-	for _, wrong := range []string{"", strings.Repeat("x", 65)} {
+	for _, wrong := range []string{"", "a b", "№1", "\x1b[31m", strings.Repeat("x", 65)} {
 		if _, err := r.Bind(ctx, wrong, one); !errors.Is(err, ErrSerial) {
 			t.Errorf("serial number of %d bytes: %v", len(wrong), err)
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/keyholed/keyhole/basestation/store"
 	"github.com/keyholed/keyhole/protocol/attach"
@@ -26,10 +27,11 @@ type binding struct {
 }
 
 // ErrSerial means that a text is no serial number.
-var ErrSerial = errors.New("not a serial number: want 1 to 64 bytes")
+var ErrSerial = errors.New("not a serial number: want 1 to 64 printable ASCII characters without spaces")
 
 func checkSerial(serial string) error {
-	if serial == "" || len(serial) > maxSerial {
+	outside := func(r rune) bool { return r <= ' ' || r > '~' }
+	if serial == "" || len(serial) > maxSerial || strings.ContainsFunc(serial, outside) {
 		return ErrSerial
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/keyholed/keyhole/basestation/admin"
@@ -97,6 +98,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stdout, usage)
 		return exitDone
 	}
+	if args[0] == "--version" {
+		args[0] = "version"
+	}
 	for _, cmd := range commands {
 		if cmd.name == args[0] {
 			c := &call{flags: flag.NewFlagSet(cmd.name, flag.ContinueOnError), args: args[1:], stdout: stdout, stderr: stderr}
@@ -115,7 +119,7 @@ func report(err error, stderr io.Writer) int {
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitDone
-	case errors.As(err, &wrong):
+	case errors.As(err, &wrong), ofFlags(err), api.IsCode(err, api.CodeMalformed):
 		fmt.Fprintf(stderr, "keyhole-basestation: %v\nTry: keyhole-basestation help\n", err)
 		return exitUsage
 	}
@@ -130,6 +134,12 @@ func report(err error, stderr io.Writer) int {
 		return exitRefused
 	}
 	return exitFailed
+}
+
+// ofFlags tells whether a configuration is wrong because of the command line alone.
+func ofFlags(err error) bool {
+	var all config.Errors
+	return errors.As(err, &all) && !slices.ContainsFunc(all, func(e *config.Error) bool { return !strings.HasPrefix(e.Key, "--") })
 }
 
 // guess names the command that begins alike.

@@ -87,6 +87,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		fmt.Fprint(stdout, usage)
 		return control.ExitDone
 	}
+	if args[0] == "--version" {
+		args[0] = "version"
+	}
 	for _, cmd := range commands {
 		if cmd.name == args[0] {
 			c := &call{flags: flag.NewFlagSet("keyholed "+cmd.name, flag.ContinueOnError), args: args[1:], stdin: stdin, stdout: stdout, stderr: stderr}
