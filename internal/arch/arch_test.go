@@ -44,7 +44,8 @@ var arrows = []struct {
 	{"basestation/config", nil},
 	{"basestation/gate", []string{"protocol/identity"}},
 	{"basestation", []string{"basestation/store", "basestation/memstore", "basestation/fleet", "basestation/relay", "basestation/registry", "basestation/push", "protocol/attach", "protocol/identity"}}, // memstore: tests
-	{"tunnel", nil},
+	{"tunnel/tries", nil},
+	{"tunnel", []string{"tunnel/tries"}},
 	{"hal", nil},
 	{"hal/*", []string{"hal", "hal/haltest"}}, // the suite is for the drivers' tests
 	{"discovery", []string{"protocol/identity"}},
@@ -54,7 +55,7 @@ var arrows = []struct {
 	{"systemd", nil},
 	{"daemon/config", []string{"protocol/identity"}},
 	{"daemon/control", []string{"protocol/api", "protocol/identity"}},
-	{"daemon", []string{"protocol/*", "tunnel", "hal", "hal/*", "discovery", "acl", "pairing", "systemd", "daemon/*"}},
+	{"daemon", []string{"protocol/*", "tunnel", "tunnel/*", "hal", "hal/*", "discovery", "acl", "pairing", "systemd", "daemon/*"}},
 	{"client", []string{"protocol/*", "discovery", "tunnel", "pairing"}},
 	{"cmd/keyholed", []string{"daemon", "daemon/*", "systemd", "protocol/*"}},
 	{"cmd/keyhole", []string{"client", "daemon/control", "protocol/*", "tunnel", "discovery", "daemon", "daemon/config", "hal/sim", "basestation", "basestation/memstore", "basestation/relay"}},
