@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/keyholed/keyhole/tunnel/tries"
 )
 
 const (
@@ -58,6 +60,9 @@ type Meta struct {
 	Session uint64 // number of the session, for lists
 	Kind    string // of principal, for lists and logs; "" for a paired key
 	Way     string // "direct", "punched", "relay", for lists and logs
+
+	Place  Place
+	Source string // of a stranger: what the limit per source counts by
 }
 
 // Bridge opens services and runs the tunnels to them. Its methods may be called
@@ -70,7 +75,8 @@ type Bridge struct {
 	mu     sync.Mutex
 	next   uint64
 	live   map[uint64]*Tunnel // dialling ones included
-	peers  map[string]int     // tunnels in live by Meta.Peer
+	peers  map[string]int     // tunnels in live by Meta.Peer, of who is listed
+	others int                // tunnels in live of strangers
 	closed bool
 }
 
@@ -108,6 +114,7 @@ type Tunnel struct {
 	since    time.Time
 	upstream net.Conn // nil while dialling
 	traffic  Traffic
+	guard    *guard          // nil: the access list has decided, nobody counts passwords
 	ctx      context.Context // done when the tunnel is cut
 	cut      context.CancelCauseFunc
 }
@@ -144,19 +151,17 @@ func (b *Bridge) Open(ctx context.Context, m Meta, s Service) (*Tunnel, error) {
 func (b *Bridge) reserve(m Meta, s Service) (*Tunnel, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	switch {
-	case b.closed:
+	if b.closed {
 		return nil, ErrClosed
-	case b.peers[m.Peer] >= b.config.PerPeer:
-		return nil, ErrPeerLimit
-	case len(b.live) >= b.config.Total:
-		return nil, ErrTotalLimit
+	}
+	if err := b.roomLocked(m, s); err != nil {
+		return nil, err
 	}
 	b.next++
 	t := &Tunnel{bridge: b, number: b.next, meta: m, service: s, since: time.Now()}
 	t.ctx, t.cut = context.WithCancelCause(context.Background())
 	b.live[t.number] = t
-	b.peers[m.Peer]++
+	b.countLocked(t, 1)
 	return t, nil
 }
 
@@ -170,10 +175,13 @@ func (t *Tunnel) release() {
 		return
 	}
 	delete(b.live, t.number)
-	if b.peers[t.meta.Peer]--; b.peers[t.meta.Peer] == 0 {
-		delete(b.peers, t.meta.Peer)
-	}
+	b.countLocked(t, -1)
 }
+
+// Watch has the passwords counted that go through the tunnel, by the ledger of
+// failed tries that asker belongs to. It is called before Run, for services whose
+// Access is AccessApplication.
+func (t *Tunnel) Watch(asker *tries.Asker) { t.guard = newGuard(asker, t.service.Type.Refusals) }
 
 // Service is where the tunnel leads.
 func (t *Tunnel) Service() Service { return t.service }
@@ -195,7 +203,7 @@ func (t *Tunnel) Close() error {
 func (t *Tunnel) Run(ctx context.Context, stream Conn) Report {
 	defer t.release()
 	c := t.bridge.config
-	p := Pump{cut: t.ctx, Idle: c.Idle, HalfIdle: c.HalfIdle, Stall: c.Stall, Traffic: &t.traffic, rtsp: t.service.Type.watch}
+	p := Pump{cut: t.ctx, Idle: c.Idle, HalfIdle: c.HalfIdle, Stall: c.Stall, Traffic: &t.traffic, rtsp: t.service.Type.watch, guard: t.guard}
 	report := p.Run(ctx, stream, t.upstream.(Conn))
 	t.bridge.logEnd(t, report)
 	return report

@@ -30,6 +30,8 @@ type flow struct {
 type follower interface {
 	// pass hands on what may go on, by f.write.
 	pass(f *flow, p []byte) error
+	// ended is told how the direction ended.
+	ended(outcome)
 }
 
 // outcome is how a flow ended.
@@ -61,8 +63,14 @@ func (f *flow) run() {
 		}
 		// Any other error means that it is gone, which reading it will tell.
 	}
+	if f.follow != nil {
+		f.follow.ended(o)
+	}
 	f.ended(o)
 }
+
+// errServiceGone is what a request meets that was held until its service had gone.
+var errServiceGone = net.ErrClosed
 
 // writeError tells a failed write from a failed read.
 type writeError struct{ err error }

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/keyholed/keyhole/tunnel/tries"
 )
 
 const (
@@ -62,8 +64,9 @@ type Pump struct {
 	Stall    time.Duration // 0: DefaultStall
 	Traffic  *Traffic      // counts while it runs; nil: only the Report
 
-	rtsp bool            // follow the requests and answer SETUPs for UDP
-	cut  context.Context // ends the tunnel as Run's does; nil: there is none
+	rtsp  bool            // follow the requests and answer SETUPs for UDP
+	guard *guard          // watches passwords; nil: nobody does
+	cut   context.Context // ends the tunnel as Run's does; nil: there is none
 }
 
 // Run copies both ways until both sides have ended, a limit strikes or ctx is
@@ -83,6 +86,9 @@ func (p Pump) Run(ctx context.Context, client, service Conn) Report {
 	t.down.run() // here: a goroutine less for as long as the tunnel lives
 	<-upEnded
 	t.finish()
+	if p.guard != nil {
+		p.guard.finish(tries.Abandoned)
+	}
 	return Report{
 		Up: p.Traffic.Up(), Down: p.Traffic.Down(),
 		Duration: time.Since(began), Why: t.why, Err: t.err,
@@ -129,8 +135,11 @@ func newRun(p Pump, client, service Conn) *run {
 	oneEnded := new(atomic.Bool)
 	t.up = &flow{from: client, to: service, moved: &p.Traffic.up, ended: t.flowEnded, oneEnded: oneEnded, side: WhyClient, other: WhyService}
 	t.down = &flow{from: service, to: client, moved: &p.Traffic.down, ended: t.flowEnded, oneEnded: oneEnded, side: WhyService, other: WhyClient}
-	if p.rtsp {
-		watch(t.up, t.down)
+	switch {
+	case p.rtsp:
+		watch(t.up, t.down, p.guard)
+	case p.guard != nil:
+		watchHTTP(t.up, t.down, p.guard)
 	}
 	t.watched = newWatched(t)
 	return t
@@ -234,6 +243,9 @@ func (t *run) end(why Why, err error, abruptly bool) {
 	}
 	t.over = true
 	t.note(why, err, false)
+	if t.guard != nil {
+		t.guard.wake()
+	}
 	for _, c := range []Conn{t.client, t.service} {
 		if abruptly {
 			reset(c)

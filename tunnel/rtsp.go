@@ -15,10 +15,10 @@ func (e *ProtocolError) Error() string { return "not " + e.Protocol + ": " + e.R
 // each answer before they go on, so one is usual.
 const maxRefusals = 8
 
-// watch lets an RTSP watcher follow both directions of a tunnel. Two locks:
-// writing is taken before mu.
-func watch(up, down *flow) {
-	d := &dialogue{down: down, between: true}
+// watch lets an RTSP watcher follow both directions of a tunnel, with a guard if
+// the service authenticates by itself. Two locks: writing is taken before mu.
+func watch(up, down *flow, g *guard) {
+	d := &dialogue{down: down, between: true, guard: g}
 	up.follow, down.follow = &rtspUp{d: d}, &rtspDown{d: d}
 }
 
@@ -30,6 +30,7 @@ func watch(up, down *flow) {
 // comes first writes it.
 type dialogue struct {
 	down    *flow
+	guard   *guard     // nil: nobody counts passwords
 	writing sync.Mutex // held while writing to the client
 
 	mu       sync.Mutex
@@ -40,6 +41,7 @@ type dialogue struct {
 	between  bool // the service's bytes stand between two messages
 	lost     bool // … can no longer be told apart
 	blind    bool // RTSP inside HTTP: nothing is watched
+	playing  bool // a SETUP was answered by yes
 }
 
 type refusal struct {
@@ -146,6 +148,11 @@ func (w *rtspUp) pass(f *flow, p []byte) error {
 		whole := len(x.raw) == x.n || len(x.frame) == x.n // nothing of it was held
 		switch {
 		case x.message != nil:
+			if held, err := w.d.guarded(f, x, p[kept:at]); err != nil {
+				return err
+			} else if held {
+				kept = at
+			}
 			out, err := w.message(x)
 			if err != nil {
 				return err
@@ -162,6 +169,8 @@ func (w *rtspUp) pass(f *flow, p []byte) error {
 				return err
 			}
 			kept = end
+		case x.frame != nil && !w.d.mayFrame():
+			return badRTSP("a frame before anything plays")
 		case x.frame != nil && !whole:
 			if err := writeAll(f, p[kept:at], x.frame); err != nil {
 				return err
@@ -189,6 +198,9 @@ func (w *rtspUp) message(x piece) ([]byte, error) {
 	if isHTTPVersion(m.version) {
 		if w.begun || m.method != "GET" && m.method != "POST" {
 			return nil, badRTSP("HTTP in the midst of it")
+		}
+		if w.d.guard != nil {
+			return nil, badRTSP("RTSP inside HTTP, which cannot be followed")
 		}
 		w.blind = true
 		w.d.mu.Lock()
@@ -236,6 +248,9 @@ func (w *rtspDown) pass(f *flow, p []byte) error {
 	for at < len(p) {
 		x, err := w.scan.step(p[at:])
 		if err != nil {
+			if w.d.guard != nil {
+				return err
+			}
 			w.lost = true
 			if w.d.lose() {
 				return badRTSP("a SETUP for UDP that cannot be answered")
@@ -245,6 +260,9 @@ func (w *rtspDown) pass(f *flow, p []byte) error {
 		at += x.n
 		if x.message != nil {
 			w.d.answeredBy(x.message)
+			if err := w.d.judged(x.message); err != nil {
+				return err
+			}
 		}
 		if w.scan.between() && w.d.stand(true) {
 			if err := writeAll(f, p[kept:at]); err != nil {
@@ -284,6 +302,14 @@ func (d *dialogue) lose() bool {
 	defer d.mu.Unlock()
 	d.lost, d.between = true, false
 	return len(d.refusals) > 0
+}
+
+func (w *rtspUp) ended(outcome) {}
+
+func (w *rtspDown) ended(o outcome) {
+	if w.d.guard != nil {
+		w.d.guard.serviceEnded(o)
+	}
 }
 
 func writeAll(f *flow, parts ...[]byte) error {

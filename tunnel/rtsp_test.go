@@ -37,7 +37,7 @@ func newRTSPPair() *rtspPair {
 	w := &rtspPair{toService: toService, toClient: toClient}
 	w.up = &flow{from: toClient, to: toService, moved: &t.up}
 	w.down = &flow{from: toService, to: toClient, moved: &t.down}
-	watch(w.up, w.down)
+	watch(w.up, w.down, nil)
 	return w
 }
 

@@ -10,11 +10,13 @@ import (
 // (RFC 2326 §4-6, RFC 7826 §5-8; both versions look alike here).
 type rtspMessage struct {
 	method  string // "" in a response
+	target  string // of a request
 	version string // "RTSP/1.0"
 	status  int    // of a response
 	cseq    string // digits, "" when there is none
 	session string // as in the request, for the answer
 	body    int64  // Content-Length
+	folded  bool   // a field goes on in the next line
 	fields  []rtspField
 }
 
@@ -59,7 +61,7 @@ func parseRTSP(raw []byte) (*rtspMessage, error) {
 			}
 			last := &m.fields[len(m.fields)-1]
 			last.value = strings.TrimSpace(last.value + " " + strings.TrimSpace(line))
-			last.end = at
+			last.end, m.folded = at, true
 			continue
 		}
 		name, value, found := strings.Cut(line, ":")
@@ -97,7 +99,7 @@ func (m *rtspMessage) startLine(line string) error {
 	if !isToken(first) || uri == "" || !isRTSPVersion(version) && !isHTTPVersion(version) {
 		return badRTSP("a line that begins no request")
 	}
-	m.method, m.version = first, version
+	m.method, m.target, m.version = first, uri, version
 	return nil
 }
 
