@@ -9,7 +9,8 @@ const (
 	WhatTunnelEnded    What = "tunnel ended"
 	WhatSessionsCut    What = "session cut" // somebody ended another's
 
-	WhatRefused       What = "refused" // a paired user, a guest or a stranger was told no
+	WhatRefused       What = "refused"         // a paired user, a guest or a stranger was told no
+	WhatTryFailed     What = "password failed" // at a service that authenticates by itself
 	WhatPairingOpened What = "pairing opened"
 	WhatPairingFailed What = "pairing failed"
 	WhatPairingLocked What = "pairing locked" // after too many tries of a lifetime
@@ -37,6 +38,7 @@ var happenings = map[What]bool{
 	WhatTunnelEnded:    false,
 	WhatSessionsCut:    false,
 	WhatRefused:        false,
+	WhatTryFailed:      false,
 	WhatPairingOpened:  false,
 	WhatPairingFailed:  false,
 	WhatPairingLocked:  true,

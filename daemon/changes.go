@@ -72,6 +72,7 @@ func (d *Daemon) Reload(next *config.Config) error {
 	merged.Warnings = next.Warnings
 	d.cfg.Store(&merged)
 	d.bridge.SetServices(services)
+	d.cutNobodies()
 	if d.mdns != nil {
 		d.mdns.Set(d.mdnsRecord(d.window.State().Modes))
 	}

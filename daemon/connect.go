@@ -9,6 +9,7 @@ import (
 	"github.com/keyholed/keyhole/protocol/api"
 	"github.com/keyholed/keyhole/protocol/session"
 	"github.com/keyholed/keyhole/tunnel"
+	"github.com/keyholed/keyhole/tunnel/tries"
 )
 
 // connect answers CONNECT: may, then is there such a service, then does it
@@ -26,7 +27,12 @@ func (d *Daemon) connect(w http.ResponseWriter, r *http.Request, c caller) {
 		return
 	}
 	meta := c.meta()
-	if err := d.tunnel(w, r, meta, service); err != nil {
+	asker, problem := d.watched(c, service, &meta)
+	if problem != nil {
+		api.WriteProblem(w, problem)
+		return
+	}
+	if err := d.tunnel(w, r, meta, service, asker); err != nil {
 		d.answerError(w, r, err)
 	}
 }
@@ -49,6 +55,9 @@ func (d *Daemon) admit(authority string, c caller) (tunnel.Service, *api.Problem
 		service, known = d.bridge.Services().Lookup(name)
 	}
 	switch {
+	case !known && !c.known():
+		d.refused(c, acl.ActionTunnel, "", whyStranger)
+		return tunnel.Service{}, stranger
 	case !mayList && !known:
 		d.refused(c, acl.ActionTunnel, "", "there is no such service")
 		return tunnel.Service{}, api.Problemf(api.CodeForbidden, "not permitted")
@@ -61,6 +70,9 @@ func (d *Daemon) admit(authority string, c caller) (tunnel.Service, *api.Problem
 	if !decision.Allow {
 		d.refused(c, acl.ActionTunnel, service.Name, decision.Why)
 		d.log.Info("tunnel refused", "user", c.name(), "service", service.Name, "why", decision.Why)
+		if !c.known() {
+			return tunnel.Service{}, stranger
+		}
 		if !mayList {
 			return tunnel.Service{}, api.Problemf(api.CodeForbidden, "not permitted")
 		}
@@ -71,10 +83,13 @@ func (d *Daemon) admit(authority string, c caller) (tunnel.Service, *api.Problem
 
 // tunnel carries one connection from its 200 to its log line. It returns an
 // error only while there is still an answer to give.
-func (d *Daemon) tunnel(w http.ResponseWriter, r *http.Request, meta tunnel.Meta, service tunnel.Service) error {
+func (d *Daemon) tunnel(w http.ResponseWriter, r *http.Request, meta tunnel.Meta, service tunnel.Service, asker *tries.Asker) error {
 	t, err := d.bridge.Open(r.Context(), meta, service)
 	if err != nil {
 		return d.openProblem(meta, service, err)
+	}
+	if asker != nil {
+		t.Watch(asker)
 	}
 	stream, err := session.Accept(w, r)
 	if err != nil {

@@ -31,6 +31,7 @@ import (
 	"github.com/keyholed/keyhole/protocol/session"
 	"github.com/keyholed/keyhole/systemd"
 	"github.com/keyholed/keyhole/tunnel"
+	"github.com/keyholed/keyhole/tunnel/tries"
 )
 
 // drainDuration is how long live tunnels may go on after the daemon was told to
@@ -63,6 +64,7 @@ type Daemon struct {
 	store    *acl.Store
 	window   *pairing.Window
 	bridge   *tunnel.Bridge
+	tries    *tries.Ledger // passwords of services that authenticate by themselves
 	server   *session.Server
 	routes   routes
 	monitor  *netstate.Monitor
@@ -239,6 +241,7 @@ func (d *Daemon) furnish(opened *closers) error {
 		return err
 	}
 	d.bridge.SetServices(services)
+	d.openTries()
 	d.openBoard(opened)
 	opened.add(d.guests.close)
 	d.window, err = pairing.New(pairing.Config{

@@ -25,7 +25,7 @@ type caller struct {
 
 // newCaller asks the list and the guests who a session belongs to.
 func (d *Daemon) newCaller(s *session.Session) caller {
-	c := caller{session: s, peer: s.Peer(), principals: d.principalsOf(s.Peer())}
+	c := caller{session: s, peer: s.Peer(), principals: append(d.principalsOf(s.Peer()), d.nobody(s.Peer())...)}
 	c.user, c.paired = d.store.UserOf(s.Peer())
 	return c
 }
@@ -72,7 +72,7 @@ func (p dispatch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if route.Action != public {
 		decision := p.d.decide(c, acl.Action(route.Action), acl.Service{})
-		if !decision.Allow {
+		if !decision.Allow && !p.d.mayList(c, route) {
 			p.d.refused(c, acl.Action(route.Action), "", decision.Why)
 			p.d.refuse(w, c, decision)
 			return

@@ -38,6 +38,9 @@ func (d *Daemon) describe() api.Device {
 func (d *Daemon) services(w http.ResponseWriter, _ *http.Request, c caller) error {
 	list := api.Services{Services: []api.Service{}}
 	for _, s := range d.bridge.Services().All() {
+		if !c.known() && !authenticatesItself(s) {
+			continue
+		}
 		list.Services = append(list.Services, api.Service{
 			Name: s.Name, Type: s.Type.Name, Port: int(s.Type.Port),
 			Allowed: d.decide(c, acl.ActionTunnel, aclService(s)).Allow,

@@ -131,7 +131,6 @@ var mistakes = []settingstest.Mistake{
 	{service("unix:/run/keyhole/../keyhole/keyholed.sock"), 4, "control socket"},
 	{service("a b:1"), 4, "contains a space"},
 	{service(strings.Repeat("x", 301)), 4, "longer than 300"},
-	{ok + "access = 'application'", 5, "not in this version"},
 	{ok + "access = 'rolle'", 5, `did you mean "role"?`},
 	{"[pairing]\nmodes = ['code']", 2, "nobody could pair"},
 	{"[pairing]\nmodes = ['buton']", 2, `did you mean "button"?`},

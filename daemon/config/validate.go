@@ -17,7 +17,7 @@ import (
 	"github.com/keyholed/keyhole/internal/settings"
 )
 
-// accessRole is the only value of a service's access in this version.
+// accessRole is a service's access when the file says nothing.
 const accessRole = "role"
 
 const (
@@ -41,7 +41,7 @@ const (
 var (
 	pairingModes  = settings.Choice{Allowed: []string{modeButton, modeCode}, Later: []string{"label", "invite", "central"}}
 	pairingRoles  = settings.Choice{Allowed: []string{"viewer", "guest", "admin"}}
-	serviceAccess = settings.Choice{Allowed: []string{accessRole}, Later: []string{"application"}}
+	serviceAccess = settings.Choice{Allowed: []string{accessRole, "application"}}
 	boardProfiles = settings.Choice{Allowed: []string{BoardNone, BoardSimulated}}
 )
 

@@ -64,6 +64,9 @@ type Problem struct {
 
 	// Suggestion is a free name, with CodeNameTaken only.
 	Suggestion string `json:"suggestion,omitempty"`
+	// RetryAfter is in seconds, with CodeLimit where time is what helps; also as the
+	// header of that name.
+	RetryAfter int `json:"retry_after,omitempty"`
 }
 
 var titles = map[Code]string{
@@ -116,6 +119,9 @@ func WriteProblem(w http.ResponseWriter, p *Problem) {
 	h := w.Header()
 	h.Set("Content-Type", ProblemMediaType)
 	h.Set("Cache-Control", "no-store")
+	if p.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(p.RetryAfter))
+	}
 	h.Set("Content-Length", strconv.Itoa(len(body)+1))
 	w.WriteHeader(p.Status)
 	// An error here means that the peer has gone; there is nobody to tell.
