@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime"
 	"slices"
 	"unicode/utf8"
 
@@ -82,6 +83,9 @@ func readBook(path string) (*book, error) {
 		return nil, err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Mode().Perm()&0o022 != 0 && runtime.GOOS != "windows" { // which has no such modes
+		return nil, &BookError{path, fmt.Errorf("others may change which keys are believed (mode %04o): run `chmod 600 %s`", info.Mode().Perm(), path)}
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxBookBytes+1))
 	if err != nil {
 		return nil, &BookError{path, err}

@@ -177,3 +177,16 @@ func FuzzBook(f *testing.F) {
 		}
 	})
 }
+
+// Who could write the book could have another key believed.
+func TestBookThatOthersMayChange(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "book.json")
+	for mode, ok := range map[os.FileMode]bool{0o600: true, 0o644: true, 0o664: false, 0o666: false} {
+		if err := errors.Join(os.WriteFile(path, []byte(`{"version": 1, "devices": []}`), 0o600), os.Chmod(path, mode)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readBook(path); (err == nil) != ok {
+			t.Errorf("mode %04o: %v", mode, err)
+		}
+	}
+}

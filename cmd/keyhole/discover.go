@@ -16,7 +16,12 @@ func (a *app) discoverCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "discover [--wait 3s]", Short: "Devices on this network", Args: words(0, 0),
 		Example: "  keyhole discover --wait 5s",
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.discover(cmd.Context(), wait) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if wait <= 0 {
+				return &usageError{cmd.CommandPath(), "--wait is how long to listen: want more than 0s"}
+			}
+			return a.discover(cmd.Context(), wait)
+		},
 	}
 	c.Flags().DurationVar(&wait, "wait", client.FindTime, "how long to listen")
 	return a.jsonFlag(c)

@@ -66,7 +66,7 @@ func (l *listener) Close() error {
 // lockFor settles which of two daemons that start at once may have the socket.
 func lockFor(path string) (*os.File, error) {
 	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, none := os.Stat(filepath.Dir(path)); errors.Is(none, fs.ErrNotExist) {
 		return nil, fmt.Errorf("the directory %s does not exist (systemd makes it; by hand choose another with --socket FILE)", filepath.Dir(path))
 	}
 	if err != nil {
