@@ -38,7 +38,7 @@ func New(signer crypto.Signer) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newKey(signer, der)
+	return newKey(signer, [][]byte{der})
 }
 
 // Generate makes a new ECDSA P-256 identity. It blocks until the kernel's random
@@ -87,20 +87,19 @@ func Load(path string) (*Key, error) {
 }
 
 // ParsePEM reads a private key (PKCS #8, or what `openssl ecparam -genkey` and
-// `openssl genrsa` write) and, where there is one, its certificate. A key
-// without a certificate gets one; a certificate of another key is an error.
+// `openssl genrsa` write) and, where there are any, its certificate and the chain
+// of the authority that issued it. A key without a certificate gets one; a first
+// certificate of another key is an error.
 func ParsePEM(data []byte) (*Key, error) {
 	if len(data) > maxKeyFileBytes {
 		return nil, fmt.Errorf("larger than %d bytes", maxKeyFileBytes)
 	}
 	var signer crypto.Signer
-	var certificate []byte
+	var chain [][]byte
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		switch block.Type {
 		case "CERTIFICATE":
-			if certificate == nil {
-				certificate = block.Bytes
-			}
+			chain = append(chain, block.Bytes)
 		case "PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY":
 			s, err := parsePrivate(block)
 			if err != nil {
@@ -112,10 +111,12 @@ func ParsePEM(data []byte) (*Key, error) {
 	switch {
 	case signer == nil:
 		return nil, errors.New("no private key found")
-	case certificate == nil:
+	case chain == nil:
 		return New(signer)
+	case len(chain) > MaxChain:
+		return nil, ErrChainSize
 	}
-	return newKey(signer, certificate)
+	return newKey(signer, chain)
 }
 
 func parsePrivate(block *pem.Block) (crypto.Signer, error) {
@@ -140,22 +141,19 @@ func parsePrivate(block *pem.Block) (crypto.Signer, error) {
 	return signer, nil
 }
 
-func newKey(signer crypto.Signer, der []byte) (*Key, error) {
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, fmt.Errorf("certificate: %w", err)
-	}
+func newKey(signer crypto.Signer, chain [][]byte) (*Key, error) {
 	fingerprint, err := FingerprintOf(signer.Public())
 	if err != nil {
 		return nil, err
 	}
-	if inside, err := FingerprintOf(leaf.PublicKey); err != nil || inside != fingerprint {
-		return nil, errors.New("the certificate belongs to another key")
+	leaf, err := parseChain(chain, fingerprint)
+	if err != nil {
+		return nil, err
 	}
 	return &Key{
 		signer:      signer,
 		fingerprint: fingerprint,
-		certificate: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: signer, Leaf: leaf},
+		certificate: tls.Certificate{Certificate: chain, PrivateKey: signer, Leaf: leaf},
 	}, nil
 }
 
@@ -182,7 +180,7 @@ func (k *Key) marshalPEM() ([]byte, error) {
 		return nil, err
 	}
 	private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	return append(private, k.CertificatePEM()...), nil
+	return append(private, encodeChain(k.certificate.Certificate)...), nil
 }
 
 // Dates of every certificate: RFC 5280 §4.1.2.5 gives 99991231235959Z to those

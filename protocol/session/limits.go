@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"net/netip"
 	"time"
 
@@ -47,6 +48,12 @@ const (
 	// and browsers stay under 8.
 	maxHeaderBytes = 16 << 10
 
+	// maxHandshakeBytes is what a peer may say over TCP before the handshake is
+	// over: a hello of 2 KiB, identity.MaxChainBytes of certificates, a signature,
+	// and as much again. crypto/tls would read, and parse, 256 KiB of certificates
+	// from anybody; quic-go takes 16 KiB.
+	maxHandshakeBytes = 2 * identity.MaxChainBytes
+
 	// quicShare of the unauthenticated places may be taken by QUIC, which
 	// offers no way to evict a half-open connection: half, so that it cannot
 	// lock TCP out.
@@ -89,6 +96,9 @@ func (l Limits) withDefaults() Limits {
 	duration(&l.UnpairedIdle, defaultUnpairedIdle)
 	return l
 }
+
+// errLongHandshake means that a peer has said more than maxHandshakeBytes.
+var errLongHandshake = errors.New("too long a handshake")
 
 // A source is what one attacker has for free: an IPv4 address, or the /64 that
 // every IPv6 host can draw addresses from. Behind a relay, where all have one

@@ -15,6 +15,7 @@ type link struct {
 
 	// These are owned by the reader.
 	shaking bool
+	shook   int // bytes of the handshake so far
 	records records
 	ended   bool // TCP has ended, which anybody on the wire can bring about
 
@@ -64,6 +65,9 @@ func (l *link) Read(p []byte) (int, error) {
 	n, err := l.Conn.Read(p)
 	if l.shaking {
 		l.records.passed(p[:n])
+		if l.shook += n; l.shook > maxHandshakeBytes {
+			return 0, errLongHandshake
+		}
 	}
 	if err == io.EOF {
 		l.ended = true

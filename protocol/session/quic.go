@@ -136,6 +136,10 @@ func (s *Server) greetQUIC(conn *quic.Conn, sessions *sync.WaitGroup) {
 		return // every connection came through knock
 	}
 	s.door.leave(&v.visitor)
+	sessions.Go(func() { s.serveQUIC(conn, v) }) // certificates are looked at there: accepting goes on meanwhile
+}
+
+func (s *Server) serveQUIC(conn *quic.Conn, v *quicVisitor) {
 	session, err := s.quicSession(conn, v)
 	if err != nil {
 		s.log.Info("session refused", "path", string(PathQUIC), "remote", conn.RemoteAddr().String(), "error", err)
@@ -144,12 +148,10 @@ func (s *Server) greetQUIC(conn *quic.Conn, sessions *sync.WaitGroup) {
 	}
 	v.session = session
 	context.AfterFunc(conn.Context(), session.finish)
-	sessions.Go(func() {
-		if err := s.h3.ServeQUICConn(conn); err != nil {
-			s.log.Debug("session ended", "peer", session.info.Peer.Short(), "error", err)
-		}
-		session.hangUp()
-	})
+	if err := s.h3.ServeQUICConn(conn); err != nil {
+		s.log.Debug("session ended", "peer", session.info.Peer.Short(), "error", err)
+	}
+	session.hangUp()
 }
 
 func (s *Server) quicSession(conn *quic.Conn, v *quicVisitor) (*Session, error) {
@@ -169,8 +171,8 @@ func (s *Server) quicSession(conn *quic.Conn, v *quicVisitor) (*Session, error) 
 		info: Info{
 			Peer: peer, Path: PathQUIC, Via: v.via, Protocol: http3.NextProtoH3,
 			Local: addrPort(conn.LocalAddr()), Remote: addrPort(conn.RemoteAddr()),
-			Since: time.Now(), Resumed: state.DidResume,
+			Since: time.Now(), Resumed: state.DidResume, Chain: identity.ChainOf(state),
 		},
 	}
-	return session, s.register.add(session, s.config.Known)
+	return session, s.register.add(session, &s.config)
 }

@@ -40,12 +40,18 @@ func newRegister(l Limits, observe func(Info, bool)) *register {
 
 // add puts a session on the books. It is there before known is asked, so that a
 // revocation either is seen by known or finds the session.
-func (r *register) add(s *Session, known func(identity.Fingerprint) bool) error {
+func (r *register) add(s *Session, c *Config) error {
 	if !r.enter(s) {
 		return errEnded
 	}
 
-	paired := known(s.info.Peer)
+	paired := c.Known(s.info.Peer)
+	if len(s.info.Chain) > 0 && c.Vouch != nil {
+		if leave := c.Vouch(s.info); leave != nil {
+			s.vouched(leave)
+			paired = true
+		}
+	}
 
 	r.mu.Lock()
 	if _, there := r.sessions[s]; !there {
@@ -68,13 +74,15 @@ func (r *register) add(s *Session, known func(identity.Fingerprint) bool) error 
 	if out != nil {
 		out.Close()
 	}
-	if err == nil {
-		s.mu.Lock()
-		s.watchLocked()
-		s.mu.Unlock()
-		r.observe(s.Info(), false)
+	if err != nil {
+		s.unvouch() // finish is for sessions that began
+		return err
 	}
-	return err
+	s.mu.Lock()
+	s.watchLocked()
+	s.mu.Unlock()
+	r.observe(s.Info(), false)
+	return nil
 }
 
 func (r *register) enter(s *Session) bool {

@@ -26,6 +26,12 @@ type Config struct {
 	// Known tells whether a key is paired, which decides the limit it counts
 	// under. It is asked once for each handshake and must not block. Nil knows nobody.
 	Known func(identity.Fingerprint) bool
+	// Vouch is asked once for each session whose peer has shown certificates beside
+	// its key (Info.Chain), resumed ones included, before any request and before
+	// Observe. What it returns is called when the session has ended; nil says that
+	// the certificates are worth nothing, and the session is as good as without.
+	// It may take as long as a few signatures. Nil vouches for nobody.
+	Vouch func(Info) (leave func())
 	// ResetKey is the device's for QUIC. Kept over restarts it has clients see at
 	// their next packet that the session is gone; zero, they wait a minute.
 	ResetKey ResetKey

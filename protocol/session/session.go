@@ -71,6 +71,7 @@ type Info struct {
 	Since    time.Time // with its monotonic reading
 	Paired   bool      // counts under the limit of paired sessions
 	Resumed  bool      // the handshake was a resumed one
+	Chain    [][]byte  // certificates beside the key, in DER (identity.ChainOf); nil: the bare key
 	Requests int       // being served now, tunnels included
 }
 
@@ -89,6 +90,7 @@ type Session struct {
 	mu       sync.Mutex
 	info     Info
 	over     bool
+	leave    func() // takes back what Config.Vouch gave; may be nil
 	atEnd    func() // of the tunnel that has the whole session
 	draining bool
 	idle     *time.Timer // armed while the session has no request and may end for it
@@ -223,9 +225,32 @@ func (s *Session) finish() {
 		return
 	}
 	s.server.register.remove(s)
+	s.unvouch()
 	close(s.done)
 	if atEnd != nil {
 		atEnd()
+	}
+}
+
+// vouched keeps what takes back that somebody vouched for the session.
+func (s *Session) vouched(leave func()) {
+	s.mu.Lock()
+	over := s.over
+	s.leave = leave
+	s.mu.Unlock()
+	if over {
+		s.unvouch()
+	}
+}
+
+// unvouch calls what vouched keeps, once.
+func (s *Session) unvouch() {
+	s.mu.Lock()
+	leave := s.leave
+	s.leave = nil
+	s.mu.Unlock()
+	if leave != nil {
+		leave()
 	}
 }
 

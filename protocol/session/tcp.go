@@ -180,7 +180,7 @@ func (s *Server) tcpSession(conn *tls.Conn, v *visitor, a *arrival, l *link, gat
 		info: Info{
 			Peer: peer, Path: PathTCP, Via: a.via, Protocol: protocol,
 			Local: addrPort(l.LocalAddr()), Remote: addrPort(l.RemoteAddr()),
-			Since: time.Now(), Resumed: state.DidResume,
+			Since: time.Now(), Resumed: state.DidResume, Chain: identity.ChainOf(state),
 		},
 	}
 	if gate != nil {
@@ -188,7 +188,7 @@ func (s *Server) tcpSession(conn *tls.Conn, v *visitor, a *arrival, l *link, gat
 	}
 	// From here on Close, by whomever, takes the session off the books.
 	l.whenClosed(session.finish)
-	return session, s.register.add(session, s.config.Known)
+	return session, s.register.add(session, &s.config)
 }
 
 // waitFirst waits for the first byte of the first request of an HTTP/1.1
