@@ -64,15 +64,21 @@ func (d *Daemon) Reload(next *config.Config) error {
 	if err != nil {
 		return err
 	}
+	takeAuthorities, err := d.reloadAuthorities(next)
+	if err != nil {
+		return err
+	}
 	running := d.config()
 	d.notify.Reloading()
 	changes := config.Compare(running, next)
 	merged := *running
 	merged.Device.Name, merged.Pairing.Role, merged.Services = next.Device.Name, next.Pairing.Role, next.Services
+	merged.Authorities = next.Authorities
 	merged.Warnings = next.Warnings
 	d.cfg.Store(&merged)
 	d.bridge.SetServices(services)
 	d.cutNobodies()
+	takeAuthorities()
 	if d.mdns != nil {
 		d.mdns.Set(d.mdnsRecord(d.window.State().Modes))
 	}

@@ -84,6 +84,8 @@ type Daemon struct {
 	doors    doors
 	sockets  []*session.Socket // of doors.udp
 
+	certified *certified // who is here by a certificate
+
 	// changing is held from looking at a user to changing him, so that who may be
 	// changed is still who is changed. It is taken before every other lock.
 	changing sync.Mutex
@@ -251,9 +253,10 @@ func (d *Daemon) furnish(opened *closers) error {
 	if err != nil {
 		return err
 	}
+	d.openAuthorities(opened)
 	d.server = session.NewServer(session.Config{
 		Key: d.key, Handler: dispatch{d}, Log: d.log.With("room", "session"), Observe: d.sessionChanged,
-		Known: d.known, ResetKey: d.reset,
+		Known: d.known, Vouch: d.certified.vouch, ResetKey: d.reset,
 		Limits: session.Limits{
 			Unauthenticated: cfg.Limits.Unauthenticated, Unpaired: cfg.Limits.Unpaired, Paired: cfg.Limits.Sessions,
 		},

@@ -225,7 +225,10 @@ func (d *Daemon) guestEnded(f identity.Fingerprint) {
 		return
 	}
 	d.station.dismiss([]identity.Fingerprint{f})
-	d.server.CloseSessions(func(s session.Info) bool { return s.Peer == f })
+	his := func(s session.Info) bool { return s.Peer == f }
+	if slices.ContainsFunc(d.server.Sessions(), his) { // who leaves by himself has none, and costs nobody his resumption ticket
+		d.server.CloseSessions(his)
+	}
 }
 
 // cutGuests ends the stay of whoever goes by a name that was blocked.

@@ -56,8 +56,9 @@ func (d *Daemon) Status() control.Status {
 		Listen: d.listening(), Pairing: localPairingState(d.window.State()),
 		Basestation: d.station.status(),
 		Users:       len(d.store.Users()), Sessions: len(d.server.Sessions()), Tunnels: d.bridge.Counts().Total,
-		Clock:    control.Clock{State: "unknown", Now: clock.Now},
-		Warnings: d.warnings(),
+		Clock:       control.Clock{State: "unknown", Now: clock.Now},
+		Warnings:    d.warnings(),
+		Authorities: d.certified.status(), Refused: d.certified.refusals(),
 	}
 	if clock.Known {
 		s.Clock.State = "known"
@@ -219,6 +220,7 @@ func (d *Daemon) warnings() []string {
 		w = append(w, "pairing is locked after too many tries: hold the pair button for 10 s")
 	}
 	w = append(w, d.station.warnings()...)
+	w = append(w, d.certified.warnings()...)
 	for _, later := range d.config().Warnings {
 		w = append(w, later.Error())
 	}

@@ -47,7 +47,7 @@ func (s *station) introduce(ctx context.Context, in *attach.Introduction) error 
 // shall neither cost a slow board its time nor use up the pace of others.
 func (s *station) judge(ctx context.Context, in *attach.Introduction) (*introduction, error) {
 	claimed := identity.Fingerprint(sha256.Sum256(in.Introduce.PublicKey))
-	stranger := !s.d.known(claimed)
+	stranger := !s.d.known(claimed) && !s.d.certified.before(claimed)
 	if stranger && len(s.d.asks) == 0 {
 		return nil, errStranger
 	}

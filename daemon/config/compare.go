@@ -49,6 +49,8 @@ func same(a, b any) bool {
 	switch a := a.(type) {
 	case []Service:
 		return slices.EqualFunc(a, b.([]Service), Service.Equal)
+	case []Authority:
+		return slices.EqualFunc(a, b.([]Authority), Authority.Equal)
 	case []string:
 		return slices.Equal(a, b.([]string)) // absent and empty are the same
 	}

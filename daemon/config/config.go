@@ -37,6 +37,7 @@ type Config struct {
 	Central     Central     `toml:"central"`
 	Board       Board       `toml:"board"`
 	Limits      Limits      `toml:"limits"`
+	Authorities []Authority `toml:"authority" reload:"live"`
 
 	// File is the name the configuration was read from, for messages. "" is a
 	// configuration that came from no file.

@@ -22,6 +22,12 @@ func (d *decoder) special(into, value any, path []string) bool {
 	case *[]Service:
 		d.services(into, value, path)
 		return true
+	case *[]Authority:
+		d.authorities(into, value, path)
+		return true
+	case *[]AuthorityUser:
+		d.authorityUsers(into, value, path)
+		return true
 	case *[]string:
 		// One address and one key are the common case.
 		one, ok := value.(string)

@@ -15,6 +15,7 @@ func (c *Config) resolve(dir string) {
 			paths = append(paths, &c.Central.Keys[i])
 		}
 	}
+	paths = append(paths, c.authorityPaths()...)
 	for _, path := range paths {
 		if *path == "" {
 			continue

@@ -62,6 +62,7 @@ func (c *Config) validate(checks []Check) (faults, warnings Errors) {
 	v.central()
 	v.board()
 	v.limits()
+	v.authorities()
 	return v.errs, v.warnings
 }
 

@@ -45,6 +45,8 @@ type Status struct {
 	Sessions    int                  `json:"sessions"`
 	Tunnels     int                  `json:"tunnels"`
 	Clock       Clock                `json:"clock"`
+	Authorities []Authority          `json:"authorities,omitempty"`
+	Refused     []Refused            `json:"refused,omitempty"`  // certified, and not let in; the last ones
 	Warnings    []string             `json:"warnings,omitempty"` // what the owner should look at, in words
 }
 
