@@ -80,7 +80,8 @@ type Daemon struct {
 	events   events
 	present  presence
 	refusals *refusals
-	locked   atomic.Bool // pairing was locked when it was looked at last
+	exports  chan struct{} // holds one for each export of the log under way
+	locked   atomic.Bool   // pairing was locked when it was looked at last
 	doors    doors
 	sockets  []*session.Socket // of doors.udp
 
@@ -111,6 +112,7 @@ func New(o Options) (*Daemon, error) {
 	d := &Daemon{
 		log: o.Log, notify: &systemd.Notifier{Log: o.Log}, options: o, started: time.Now(), routes: table(),
 		ready: make(chan struct{}), stopping: make(chan struct{}), hurry: make(chan struct{}),
+		exports: make(chan struct{}, maxExports),
 	}
 	d.guests, d.asks = newGuests(func(p acl.Principal) bool { return d.store.IsBlocked(p) }, d.guestEnded), askChecks()
 	d.erasing, d.endReset = context.WithCancel(context.Background())

@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/keyholed/keyhole/acl"
-	"github.com/keyholed/keyhole/protocol/api"
 )
 
 // heartbeat keeps NATs and proxies from forgetting a silent event stream, and
@@ -67,64 +65,4 @@ func send(w http.ResponseWriter, text string) error {
 		return err
 	}
 	return control.Flush()
-}
-
-// Pages of the audit log.
-const (
-	auditPage    = 100
-	maxAuditPage = 1000
-)
-
-func (d *Daemon) audit(w http.ResponseWriter, r *http.Request, _ caller) error {
-	page, err := d.auditPage(r)
-	if err != nil {
-		return err
-	}
-	api.WriteJSON(w, page)
-	return nil
-}
-
-// auditPage reads ?after=N&limit=M for peers and for the local socket alike.
-func (d *Daemon) auditPage(r *http.Request) (api.Audit, error) {
-	after, err := number(r, "after", 0, 1<<53)
-	if err != nil {
-		return api.Audit{}, err
-	}
-	limit, err := number(r, "limit", auditPage, maxAuditPage)
-	if err != nil {
-		return api.Audit{}, err
-	}
-	return d.readAudit(after, int(limit))
-}
-
-func number(r *http.Request, name string, absent, most uint64) (uint64, error) {
-	text := r.URL.Query().Get(name)
-	if text == "" {
-		return absent, nil
-	}
-	n, err := strconv.ParseUint(text, 10, 64)
-	if err != nil || n > most {
-		return 0, api.Problemf(api.CodeMalformed, "%s wants a whole number from 0 to %d", name, most)
-	}
-	return n, nil
-}
-
-func (d *Daemon) readAudit(after uint64, limit int) (api.Audit, error) {
-	entries, err := d.store.Audit(after, limit)
-	if err != nil {
-		return api.Audit{}, err
-	}
-	page := api.Audit{Entries: make([]json.RawMessage, 0, len(entries))}
-	for _, e := range entries {
-		line, err := json.Marshal(e)
-		if err != nil {
-			return api.Audit{}, err
-		}
-		page.Entries = append(page.Entries, line)
-		page.Next = e.Number
-	}
-	if len(entries) < limit {
-		page.Next = 0
-	}
-	return page, nil
 }

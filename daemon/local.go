@@ -184,32 +184,6 @@ func (d *Daemon) localRevoke(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (d *Daemon) localAudit(w http.ResponseWriter, r *http.Request) error {
-	page, err := d.auditPage(r)
-	if err != nil {
-		return err
-	}
-	api.WriteJSON(w, page)
-	return nil
-}
-
-func (d *Daemon) localVerify(w http.ResponseWriter, _ *http.Request) error {
-	v, err := d.store.Verify()
-	if err != nil {
-		return err
-	}
-	api.WriteJSON(w, verdict(v))
-	return nil
-}
-
-func verdict(v acl.Verification) control.AuditVerdict {
-	out := control.AuditVerdict{Whole: v.Bad == nil, Entries: uint64(v.Lines)}
-	if v.Bad != nil {
-		out.Why = v.Bad.String()
-	}
-	return out
-}
-
 // warnings are what the owner should look at.
 func (d *Daemon) warnings() []string {
 	var w []string

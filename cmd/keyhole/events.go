@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -100,27 +101,10 @@ func (a *app) showEntry(entry json.RawMessage) error {
 	if a.json {
 		return a.line(entry)
 	}
-	var e struct {
-		Number  uint64 `json:"n"`
-		Time    string `json:"time"`
-		What    string `json:"what"`
-		User    string `json:"user"`
-		Role    string `json:"role"`
-		Service string `json:"service"`
-		Source  string `json:"source"`
-		Why     string `json:"why"`
-		Detail  string `json:"detail"`
-	}
-	if err := json.Unmarshal(entry, &e); err != nil {
+	line, err := api.ParseAuditLine(entry)
+	if err != nil {
 		return err
 	}
-	when, _, _ := strings.Cut(e.Time, ".")
-	text := fmt.Sprintf("%6d %s %s", e.Number, strings.TrimSuffix(when, "Z"), e.What)
-	for _, part := range []string{e.User, e.Role, e.Service, e.Source, e.Why, e.Detail} {
-		if part != "" {
-			text += " " + part
-		}
-	}
-	_, err := fmt.Fprintln(a.out, plain(text))
+	_, err = fmt.Fprintln(a.out, strings.Join(line.Columns(time.Local), "  "))
 	return err
 }

@@ -61,6 +61,7 @@ func (a *app) root() *cobra.Command {
 		{groupUse, a.execCommand()}, {groupUse, a.callCommand()}, {groupUse, a.eventsCommand()},
 		{groupUse, a.forgetCommand()},
 		{groupPeople, a.usersCommand()}, {groupPeople, a.revokeCommand()}, {groupPeople, a.roleCommand()},
+		{groupPeople, a.auditCommand()},
 		{groupHelp, demoCommand()}, {groupHelp, a.doctorCommand()}, {groupHelp, a.versionCommand()},
 	} {
 		c.GroupID = c.group

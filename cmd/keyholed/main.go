@@ -33,7 +33,8 @@ const usage = `keyholed makes this device reachable by the people who own it, an
   keyholed display [--png FILE]             what the simulated display shows
   keyholed users [--json]                   who may enter
   keyholed revoke USER|FINGERPRINT          and who may no longer
-  keyholed audit [--json] [--verify]        the log, and whether it is whole
+  keyholed audit [--json] [--after N]       who did, tried and was refused what; --json is an export
+  keyholed audit --verify [FILE ID]         is the log whole; or an export, by the device's id alone
   keyholed reset --erase-everything         factory reset: nobody may enter any more, the key stays
   keyholed version
 

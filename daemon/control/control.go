@@ -23,7 +23,7 @@ const (
 	DisplayRoute = "/v1/display" // GET a PNG image
 	UsersRoute   = "/v1/users"   // GET api.Users
 	RevokeRoute  = "/v1/revoke"  // POST Revoke, answers api.Revoked
-	AuditRoute   = "/v1/audit"   // GET ?after=N&limit=M api.Audit
+	AuditRoute   = "/v1/audit"   // GET ?after=N&limit=M api.Audit; &format=jsonl an export
 	VerifyRoute  = "/v1/verify"  // GET AuditVerdict
 	ResetRoute   = "/v1/reset"   // POST api.Reset, answers api.ResetBegun
 )
@@ -125,7 +125,14 @@ type Revoke struct {
 
 // AuditVerdict is `keyholed audit --verify`.
 type AuditVerdict struct {
-	Whole   bool   `json:"whole"`         // chain and signatures hold
+	Whole   bool   `json:"whole"`         // chain and signatures hold, and nothing is missing that is known of
 	Entries uint64 `json:"entries"`       // how many were checked
+	First   uint64 `json:"first"`         // number of the first; above 1 where older ones were dropped
+	Last    uint64 `json:"last"`          // number of the last
 	Why     string `json:"why,omitempty"` // where it breaks
+
+	// Witnessed is the last entry that a signature behind it, or the access list,
+	// vouches for. Entries behind it could have been cut off unseen while the
+	// device was without power.
+	Witnessed uint64 `json:"witnessed"`
 }
