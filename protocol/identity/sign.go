@@ -27,6 +27,7 @@ const (
 	PurposeIntroduce  Purpose = "introduce"  // a client asks to be introduced to a device
 	PurposeCandidates Purpose = "candidates" // device or client says where it is to be met
 	PurposePresence   Purpose = "presence"   // a device lets a client know whether it is there
+	PurposeSupport    Purpose = "support"    // a vendor's support desk shows that it asks
 )
 
 // ErrBadSignature means that a signature is not one of this key, purpose and message.
