@@ -12,6 +12,7 @@ const (
 	whyItself   = "the service authenticates by itself"
 	whyRevoked  = "the owner has revoked this key"
 	whyBlocked  = "the owner has blocked this name"
+	whySupport  = "support never may"
 	whyNotOwn   = "only for services that authenticate by themselves"
 )
 
@@ -38,6 +39,9 @@ func (l *list) decide(roles map[string]*role, clock func() Clock, p Principal, a
 	return Decision{Why: whyKind}
 }
 
+// supportNever is what no hotline does, whatever role it was given.
+var supportNever = ActionUsers.bit() | ActionSettings.bit() | ActionFirmware.bit() | ActionReset.bit() | ActionProvision.bit()
+
 // decideGuest is about who is no user of the list and brings roles. Whoever
 // vouches for him has looked at the time.
 func (l *list) decideGuest(roles map[string]*role, p Principal, action Action, service Service) Decision {
@@ -46,6 +50,9 @@ func (l *list) decideGuest(roles map[string]*role, p Principal, action Action, s
 		return Decision{Why: whyRevoked}
 	case name:
 		return Decision{Why: whyBlocked}
+	}
+	if p.Kind == KindSupport && action.bit()&supportNever != 0 {
+		return Decision{Why: whySupport}
 	}
 	d := Decision{Why: whyNoRole}
 	for _, name := range p.Roles {

@@ -26,7 +26,7 @@ var policy = []struct {
 	{ActionSettings, nil, "owner admin"},
 	{ActionEvents, nil, "owner admin support"},
 	{ActionAudit, nil, "owner admin support"},
-	{ActionSessions, nil, "owner admin"},
+	{ActionSessions, nil, "owner admin support"},
 	{ActionFirmware, nil, "owner admin"},
 	{ActionReset, nil, "owner"},
 	{ActionProvision, nil, "owner"},

@@ -26,6 +26,7 @@ const (
 	WhatSupportFailed  What = "support code failed"
 	WhatSupportBegan   What = "support began"
 	WhatControlAllowed What = "control allowed"
+	WhatSupportAction  What = "support asked" // a hotline asked for something, and what
 	WhatSupportEnded   What = "support ended"
 )
 
@@ -52,5 +53,6 @@ var happenings = map[What]bool{
 	WhatSupportFailed:  true,
 	WhatSupportBegan:   true,
 	WhatControlAllowed: true,
+	WhatSupportAction:  false,
 	WhatSupportEnded:   true,
 }

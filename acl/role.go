@@ -24,6 +24,10 @@ const (
 	RoleViewer  = "viewer"
 	RoleGuest   = "guest"
 	RoleSupport = "support"
+
+	// RoleSupportControl is what a hotline has beside its role once the person at the
+	// device has allowed control.
+	RoleSupportControl = "support-control"
 )
 
 // BuiltinRoles are there on every device. Everybody paired may read the device,
@@ -37,7 +41,8 @@ var BuiltinRoles = []Role{
 	}, []string{AnyType}},
 	{RoleViewer, []Action{ActionHello, ActionDevice, ActionServices, ActionMe, ActionTunnel}, []string{"http", "rtsp"}},
 	{RoleGuest, []Action{ActionHello, ActionDevice, ActionServices, ActionMe}, nil},
-	{RoleSupport, []Action{ActionHello, ActionDevice, ActionServices, ActionMe, ActionEvents, ActionAudit}, nil},
+	{RoleSupport, []Action{ActionHello, ActionDevice, ActionServices, ActionMe, ActionEvents, ActionAudit, ActionSessions}, nil},
+	{RoleSupportControl, []Action{ActionTunnel}, []string{AnyType}},
 }
 
 // ErrRole means that there is no role of that name, or that one cannot be made.

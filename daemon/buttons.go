@@ -8,13 +8,8 @@ import (
 	"github.com/keyholed/keyhole/pairing"
 )
 
-// supportHold is the press that asks for support, on boards with a support
-// button (SECURITY: 1-3 s).
-const (
-	supportHoldMin = 1 * time.Second
-	supportHoldMax = 3 * time.Second
-	liftHold       = 10 * time.Second // of the pair button: lifts the lifetime lock
-)
+// liftHold of the pair button lifts the lifetime lock.
+const liftHold = 10 * time.Second
 
 // gesture is where presses get their meaning. hal says what the hand did.
 func (d *Daemon) gesture(ev hal.Event) {
@@ -36,11 +31,9 @@ func (d *Daemon) gesture(ev hal.Event) {
 		d.endReset()
 	case ev.Button == hal.ButtonPair && ev.Kind == hal.Press && ev.Held >= liftHold && !single:
 		d.liftLock()
+	case d.pressedForSupport(ev, single):
 	case ev.Button == hal.ButtonPair && ev.Short():
 		d.pressPair()
-	case single && ev.Kind == hal.Double,
-		ev.Button == hal.ButtonSupport && ev.Kind == hal.Press && ev.Held >= supportHoldMin && ev.Held <= supportHoldMax:
-		d.panel.tell("No support", "it needs a", "basestation")
 	}
 }
 
@@ -53,6 +46,7 @@ func (d *Daemon) halfDone(ev hal.Event) {
 }
 
 func (d *Daemon) pressPair() {
+	d.makeWayForPairing()
 	did := d.window.Press()
 	d.log.Info("pair button", "did", did.String())
 	switch did {

@@ -73,12 +73,16 @@ func (d *Daemon) Reload(next *config.Config) error {
 	changes := config.Compare(running, next)
 	merged := *running
 	merged.Device.Name, merged.Pairing.Role, merged.Services = next.Device.Name, next.Pairing.Role, next.Services
+	merged.Support.Enabled, merged.Support.Role = next.Support.Enabled, next.Support.Role
 	merged.Authorities = next.Authorities
 	merged.Warnings = next.Warnings
 	d.cfg.Store(&merged)
 	d.bridge.SetServices(services)
 	d.cutNobodies()
 	takeAuthorities()
+	if !merged.Support.Enabled {
+		d.support.hang(pairing.SupportClosed)
+	}
 	if d.mdns != nil {
 		d.mdns.Set(d.mdnsRecord(d.window.State().Modes))
 	}

@@ -22,6 +22,7 @@ func (d *Daemon) connect(w http.ResponseWriter, r *http.Request, c caller) {
 		return
 	}
 	service, problem := d.admit(authorityOf(r), c)
+	d.recordSupportTunnel(c, authorityOf(r), problem)
 	if problem != nil {
 		api.WriteProblem(w, problem)
 		return

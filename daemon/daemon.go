@@ -73,6 +73,7 @@ type Daemon struct {
 	sim      *sim.Board           // nil: the board is real or absent
 	panel    *panel
 	station  *station // nil: no basestation
+	support  *support // nil before furnish
 	guests   *guests
 	asks     []askCheck // of introductions by strangers
 	grants   *grantDesk // nil: no grant of the vendor counts
@@ -193,6 +194,7 @@ func (d *Daemon) beginStop() {
 	d.notify.Stopping("letting open tunnels finish")
 	close(d.stopping)
 	d.window.Close()
+	d.support.hang(pairing.SupportClosed)
 }
 
 func (d *Daemon) openIdentity() error {
@@ -256,6 +258,9 @@ func (d *Daemon) furnish(opened *closers) error {
 		return err
 	}
 	d.openAuthorities(opened)
+	if err := d.openSupport(opened); err != nil {
+		return err
+	}
 	d.server = session.NewServer(session.Config{
 		Key: d.key, Handler: dispatch{d}, Log: d.log.With("room", "session"), Observe: d.sessionChanged,
 		Known: d.known, Vouch: d.certified.vouch, ResetKey: d.reset,

@@ -220,6 +220,7 @@ func (g *guests) close() error {
 // guestEnded ends what a guest had open, unless his key is on the list: such a
 // one keeps his sessions, and loses the streams that only the guest could have.
 func (d *Daemon) guestEnded(f identity.Fingerprint) {
+	d.support.guestGone(f)
 	if d.store.Known(f) {
 		d.recheck(f)
 		return

@@ -53,7 +53,7 @@ func (d *Daemon) Status() control.Status {
 	clock := d.clock()
 	s := control.Status{
 		ID: me.ID, Fingerprint: me.Fingerprint, Name: me.Name, Product: me.Product, Version: me.Version, Uptime: me.Uptime,
-		Listen: d.listening(), Pairing: localPairingState(d.window.State()),
+		Listen: d.listening(), Pairing: localPairingState(d.window.State()), Support: d.support.status(),
 		Basestation: d.station.status(),
 		Users:       len(d.store.Users()), Sessions: len(d.server.Sessions()), Tunnels: d.bridge.Counts().Total,
 		Clock:       control.Clock{State: "unknown", Now: clock.Now},
@@ -96,6 +96,7 @@ func (d *Daemon) localPairing(w http.ResponseWriter, r *http.Request) error {
 func (d *Daemon) order(order control.PairingOrder) error {
 	switch order.Do {
 	case "open":
+		d.makeWayForPairing()
 		if err := d.window.Open(); err != nil {
 			return api.Problemf(api.CodeConflict, "%v", err)
 		}

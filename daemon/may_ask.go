@@ -18,7 +18,9 @@ type askCheck struct {
 }
 
 // askChecks are asked in this order; the first that says yes decides.
-func askChecks() []askCheck { return []askCheck{centralCheck, certifiedMayAsk, askForApplication} }
+func askChecks() []askCheck {
+	return []askCheck{centralCheck, certifiedMayAsk, askForApplication, supportAsk}
+}
 
 // mayAsk says whether an introduction is worth an answer, and why: the asker is on
 // the list, a guest who is here now, or one of askChecks takes him.

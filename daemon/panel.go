@@ -26,20 +26,27 @@ type scene struct {
 	away    bool     // reachable from beyond the local network
 	others  []string // who is connected and not the owner
 	pairing pairing.State
+	support pairing.SupportState
+	call    callShown // of a support code
 	gesture hal.Event // a half done one, or zero
 	notice  []string  // what just happened: one big line, then small ones
+
+	oneButton bool
 }
 
 // picture draws the scene. What asks for an action comes first, then what just
 // happened, then the state at rest.
 func (s scene) picture() *hal.Picture {
 	p := s.page()
-	if len(s.others) > 0 && s.pairing.Asking == nil && s.pairing.Code.IsZero() {
-		// SECURITY: a banner stands while anyone but the owner is connected.
-		text := s.others[0] + " is connected"
+	text := s.banner()
+	if len(s.others) > 0 && text == "" {
+		text = s.others[0] + " is connected"
 		if n := len(s.others); n > 1 {
 			text = fmt.Sprintf("%s and %d more", s.others[0], n-1)
 		}
+	}
+	if text != "" && s.pairing.Asking == nil && s.pairing.Code.IsZero() && s.support.Code.IsZero() && s.support.Control != pairing.ControlAsked {
+		// SECURITY: a banner stands while anyone but the owner is connected.
 		p.Fill(image.Rect(0, 0, hal.Width, bannerHeight), false)
 		p.Centre(0, 1, text)
 		p.Invert(image.Rect(0, 0, hal.Width, bannerHeight))
@@ -65,6 +72,8 @@ func (s scene) page() *hal.Picture {
 		}
 		return hal.Page(hal.Line{Text: who + " asks"},
 			hal.Line{Text: a.Check.Grouped(), Scale: 2}, hal.Line{Text: "Same? Press PAIR"})
+	case s.supportPage() != nil:
+		return s.supportPage()
 	case len(s.notice) > 0:
 		return hal.Page(lines(s.notice)...)
 	case !s.pairing.Code.IsZero():
@@ -127,9 +136,9 @@ func plural(n int, what string) string {
 // decide, slow while strangers may ask, on while somebody watches.
 func (s scene) light() hal.Pattern {
 	switch {
-	case s.pairing.Asking != nil, s.gesture.Kind == hal.Armed, s.gesture.Kind == hal.Waiting:
+	case s.pairing.Asking != nil, s.support.Control == pairing.ControlAsked, s.gesture.Kind == hal.Armed, s.gesture.Kind == hal.Waiting:
 		return hal.FastBlink
-	case s.pairing.Open:
+	case s.pairing.Open, s.support.Phase == pairing.SupportWaiting:
 		return hal.SlowBlink
 	case s.media > 0:
 		return hal.On
@@ -208,7 +217,7 @@ func (p *panel) Run(ctx context.Context) error {
 		}
 		s := p.current()
 		p.show(s)
-		if s.notice != nil || s.pairing.Open {
+		if s.notice != nil || s.pairing.Open || s.support.Phase != pairing.SupportIdle {
 			timer.Reset(time.Second)
 		}
 	}

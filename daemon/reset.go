@@ -6,6 +6,7 @@ import (
 
 	"github.com/keyholed/keyhole/acl"
 	"github.com/keyholed/keyhole/daemon/config"
+	"github.com/keyholed/keyhole/pairing"
 	"github.com/keyholed/keyhole/protocol/api"
 	"github.com/keyholed/keyhole/protocol/session"
 )
@@ -28,6 +29,7 @@ func (d *Daemon) beginReset(cause string, may func() error, keep ...uint64) erro
 	}
 	d.log.Warn("factory reset", "cause", cause)
 	d.window.Close()
+	d.support.hang(pairing.SupportClosed)
 	d.server.CloseSessions(func(s session.Info) bool { return len(keep) == 0 || s.Number != keep[0] })
 	return nil
 }

@@ -228,6 +228,7 @@ func (s *station) linkChanged(e attach.LinkEvent) {
 		s.open.renumber()
 		s.sayEpoch()
 		s.alarms.kick(true)
+		s.d.support.call.ask()
 	}
 	s.told.report(s.link.Status())
 	s.d.panel.refresh()
@@ -286,6 +287,12 @@ func (s *station) take(ctx context.Context, m message) error {
 			return err
 		}
 		return s.relay(r)
+	case attach.KindCallNumber:
+		var n attach.CallNumber
+		if err := attach.Decode(m.body, &n); err != nil {
+			return err
+		}
+		s.d.support.call.told(n)
 	case attach.KindEventTaken:
 		var t attach.EventTaken
 		if err := attach.Decode(m.body, &t); err != nil {

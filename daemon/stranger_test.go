@@ -85,12 +85,12 @@ func (p *peer) wantStrangerConnect(service string) {
 func TestRolesAtTheRoutes(t *testing.T) {
 	d := startDevice(t, "")
 	d.owner(t)
-	everybody := []string{"/v1/hello", "/v1/device", "/v1/services", "/v1/me", "/v1/openapi.json"}
+	everybody := []string{"/v1/hello", "/v1/device", "/v1/services", "/v1/me", "/v1/openapi.json", "/v1/support"}
 	for role, more := range map[string][]string{
 		acl.RoleViewer:  nil,
 		acl.RoleGuest:   nil,
 		acl.RoleAdmin:   {"/v1/users", "/v1/users/Alice", "/v1/sessions", "/v1/audit", "/v1/settings"},
-		acl.RoleSupport: {"/v1/audit"},
+		acl.RoleSupport: {"/v1/audit", "/v1/sessions"},
 	} {
 		p := d.member(t, "the "+role, role, session.PathTCP)
 		for _, r := range d.routes {
@@ -247,7 +247,8 @@ func TestOpenAPIDescribesTheRoutes(t *testing.T) {
 // strictly.
 func everyAnswer(t *testing.T, d *device, owner *peer) {
 	bodies := map[string]any{"PATCH /v1/users/{user}": map[string]string{"role": "guest"}}
-	elsewhere := []string{"/v1/pair/button", "/v1/pair/button/reveal", "/v1/pair/code", "/v1/pair/code/confirm", "/v1/events", "/v1/reset", "/v1/settings", "/v1/openapi.json"} // pair_test.go, pair_code_test.go, events_test.go, reset_test.go, central_test.go, above
+	elsewhere := []string{"/v1/pair/button", "/v1/pair/button/reveal", "/v1/pair/code", "/v1/pair/code/confirm", "/v1/events", "/v1/reset", "/v1/settings", "/v1/openapi.json",
+		"/v1/support", "/v1/support/confirm", "/v1/support/control"} // pair_test.go, pair_code_test.go, events_test.go, reset_test.go, central_test.go, above
 	for _, r := range d.routes {
 		if slices.Contains(elsewhere, r.Path) {
 			continue

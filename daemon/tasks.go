@@ -139,6 +139,9 @@ func (d *Daemon) scene() scene {
 		device: d.config().Device.Name, id: string(d.key.ID()), users: len(d.store.Users()),
 		media: d.bridge.Counts().Media, pairing: d.window.State(), away: d.station.attached(),
 	}
+	if d.support != nil {
+		s.support, s.call, s.oneButton = d.support.State(), d.support.call.shown(), d.board != nil && len(d.board.Buttons) == 1
+	}
 	epoch, _ := d.store.Position()
 	s.resets = epoch - 1
 	seen := map[string]bool{}

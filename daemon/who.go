@@ -18,7 +18,7 @@ func (d *Daemon) hello(w http.ResponseWriter, r *http.Request, c caller) error {
 			offer = d.offer(asker)
 		}
 	}
-	api.WriteJSON(w, api.Hello{Protocol: api.Version, ID: d.key.ID(), Pairing: offer})
+	api.WriteJSON(w, api.Hello{Protocol: api.Version, ID: d.key.ID(), Pairing: offer, Support: d.supportOffer()})
 	return nil
 }
 

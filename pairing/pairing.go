@@ -116,4 +116,12 @@
 //
 // The client's own word "granted" proves nothing to the person at the client: a
 // false device says it too. Only the digits do, or an id known beforehand.
+//
+// # Support
+//
+// A Support is apart from the window: a press shows six digits, and whoever proves them
+// (SPAKE2+ as in code mode, from anywhere, with the domain "keyhole/1 support") is a guest
+// for half an hour. Where the vendor has a support key, a signature of it over this session
+// comes with the first message (VendorProof). What was shown and tried is on the disk
+// before anything is said; see support_limits.go for the figures and for how a day is counted.
 package pairing

@@ -106,8 +106,8 @@ type Support struct {
 	answered chan struct{} // closed when the question is over; nil: none is open
 	vanished time.Time     // when a question was over without an answer
 	closed   bool
-	agesAt   time.Time     // when the ages of codes are to be kept next; zero: never
-	after    []func()      // to be called when mu is free
+	agesAt   time.Time // when the ages of codes are to be kept next; zero: never
+	after    []func()  // to be called when mu is free
 }
 
 // SupportConfig is what a Support needs. Device, Ledger and Supporter must be set.
@@ -360,6 +360,9 @@ func (s *Support) shownLocked() SupportState {
 	}
 	return state
 }
+
+// Wait is how long until a press shows a code again.
+func (s *Support) Wait() time.Duration { return s.budget.wait(time.Now()) }
 
 // Waits tells whether a code waits to be claimed: then, and only then, a stranger may
 // ask to be introduced for it.

@@ -29,8 +29,8 @@ func NewSupportAsker(own, device identity.Fingerprint, exporter []byte, code Sup
 		return nil, ErrNotSupportCode
 	}
 	b := binding{device: device, client: own, exporter: bytes.Clone(exporter)}
-	secrets := secretsOf(Passcode{code.digits}, device, salt)
-	return &SupportAsker{CodeAsker{prover: spake2plus.NewProver(secrets, b.supportParties())}}, nil
+	secrets := secretsOf(code.digits, device, salt)
+	return &SupportAsker{CodeAsker{prover: spake2plus.NewProver(secrets, b.parties(supportDomain))}}, nil
 }
 
 // Share is what the SupportRequest carries.

@@ -1,7 +1,6 @@
 package pairing
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
@@ -82,17 +81,12 @@ type supportSecret struct {
 func newSupportSecret(device identity.Fingerprint, length int) *supportSecret {
 	s := &supportSecret{code: randomSupportCode(length), salt: make([]byte, SaltBytes)}
 	rand.Read(s.salt)
-	s.record = secretsOf(Passcode{s.code.digits}, device, s.salt).Record()
+	s.record = secretsOf(s.code.digits, device, s.salt).Record()
 	return s
 }
 
 // supportDomain begins the context of the exchange: protocol version and mode.
 const supportDomain = "keyhole/1 support"
-
-// supportParties is what both proofs of a support code are about.
-func (b *binding) supportParties() spake2plus.Parties {
-	return spake2plus.Parties{Context: b.message(supportDomain), Prover: bytes.Clone(b.client[:]), Verifier: bytes.Clone(b.device[:])}
-}
 
 // A VendorProof shows that the vendor's support desk asks: a signature by the key
 // whose fingerprint is in the device's configuration. The zero value is none.

@@ -62,7 +62,7 @@ func (s *Support) Begin(_ context.Context, c Caller, r SupportRequest) (CodeRepl
 	if err != nil {
 		return CodeReply{}, err
 	}
-	v, wrong := spake2plus.Respond(record, b.supportParties(), bytes.Clone(r.Share))
+	v, wrong := spake2plus.Respond(record, b.parties(supportDomain), bytes.Clone(r.Share))
 	if err := s.count(x, v); err != nil {
 		return CodeReply{}, err
 	}

@@ -392,7 +392,7 @@ func TestSupportTries(t *testing.T) {
 // A man in the middle holds two sessions: what each side proves is of its own.
 func TestSupportIsBoundToTheSession(t *testing.T) {
 	code, salt := SupportCode{"204862"}, make([]byte, SaltBytes)
-	record := secretsOf(Passcode{code.digits}, deviceKey, salt).Record()
+	record := secretsOf(code.digits, deviceKey, salt).Record()
 	for name, b := range map[string]binding{
 		"session": {deviceKey, fingerprint(1), times32(9)}, "client": {deviceKey, fingerprint(2), times32(1)}, "device": {fingerprint(3), fingerprint(1), times32(1)},
 	} {
@@ -400,7 +400,7 @@ func TestSupportIsBoundToTheSession(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v, err := spake2plus.Respond(record, b.supportParties(), a.Share())
+		v, err := spake2plus.Respond(record, b.parties(supportDomain), a.Share())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -414,7 +414,7 @@ func TestSupportIsBoundToTheSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := spake2plus.Respond(record, b.parties(), a.Share())
+	v, err := spake2plus.Respond(record, b.parties(codeDomain), a.Share())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -459,7 +459,7 @@ func TestSupportBudget(t *testing.T) {
 			time.Sleep(time.Hour)
 		}
 		refused(t, h)
-		time.Sleep(began.Add(24*time.Hour - time.Second).Sub(time.Now()))
+		time.Sleep(time.Until(began.Add(24*time.Hour - time.Second)))
 		refused(t, h)
 		time.Sleep(time.Second)
 		once(t, h)

@@ -44,6 +44,7 @@ func status(c *call) error {
 	row("id", "%s", s.ID)
 	row("listening", "%s, TCP and UDP", strings.Join(s.Listen, ", "))
 	row("pairing", "%s", pairingWords(s.Pairing))
+	row("support", "%s", supportWords(s.Support))
 	row("basestation", "%s", basestationWords(s.Basestation))
 	row("users", "%d", s.Users)
 	row("sessions", "%d", s.Sessions)

@@ -35,6 +35,7 @@ type Config struct {
 	Services    []Service   `toml:"service" reload:"live"`
 	Pairing     Pairing     `toml:"pairing"`
 	Central     Central     `toml:"central"`
+	Support     Support     `toml:"support"`
 	Board       Board       `toml:"board"`
 	Limits      Limits      `toml:"limits"`
 	Authorities []Authority `toml:"authority" reload:"live"`
@@ -185,6 +186,7 @@ func Default() *Config {
 		},
 		Pairing: Pairing{Modes: []string{"button"}, Role: "viewer"},
 		Central: defaultCentral(),
+		Support: defaultSupport(),
 		Board:   Board{Profile: BoardNone},
 		Limits: Limits{
 			Unauthenticated: 128, // a burst of one household; half-done handshakes of all stay under 8 MiB

@@ -59,6 +59,11 @@ service = [{name = "a", type = "tcp", address = "unix:/run/a.sock"}]
 modes = []
 role = "guest"
 interfaces = ["br0"]
+[support]
+enabled = false
+role = "helper"
+key = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+digits = 4
 [board]
 profile = "simulated"
 web = "[::1]:0"
@@ -76,6 +81,7 @@ tunnel_idle = "1h30m"
 		Services: []Service{{Name: "a", Type: "tcp", Address: "unix:/run/a.sock", Access: "role"}},
 		Pairing:  Pairing{Modes: []string{}, Role: "guest", Interfaces: []string{"br0"}},
 		Central:  defaultCentral(),
+		Support:  Support{false, "helper", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f", 4},
 		Board:    Board{Profile: "simulated", Web: "[::1]:0"},
 		Limits:   Limits{8, 2, 1000, 64, 5, 90 * time.Minute},
 		File:     testFile, Socket: DefaultSocket,
@@ -87,6 +93,12 @@ tunnel_idle = "1h30m"
 
 // Each case is a file, and the line, the key and the words that its error has.
 var mistakes = []settingstest.Mistake{
+	{"[support]\nenabled = 1", 2, "support.enabled"},
+	{"[support]\ndigits = 4", 2, "4 digits need a key"},
+	{"[support]\ndigits = 5", 2, "want 6, or 4 with a key"},
+	{"[support]\nkey = 'abc'", 2, "not a fingerprint"},
+	{"[support]\nrole = 'owner'", 2, "neither owner nor admin"},
+	{"[support]\nrole = 'No Role'", 2, "is no role"},
 	{"[device]\nnmae = 1", 2, `device.nmae: unknown key (did you mean "name"?)`},
 	{"[device]\nfrobnicate = 1", 2, "known here: identity, listen, name, product, state"},
 	{"[devices]\nname = 'x'", 1, `devices: unknown key (did you mean "device"?)`},

@@ -60,6 +60,7 @@ func (c *Config) validate(checks []Check) (faults, warnings Errors) {
 	v.services(checks)
 	v.pairing()
 	v.central()
+	v.support()
 	v.board()
 	v.limits()
 	v.authorities()

@@ -39,6 +39,7 @@ type Status struct {
 	Uptime      int64                `json:"uptime"` // seconds, monotonic
 	Listen      []string             `json:"listen"` // addresses as bound, each on TCP and UDP
 	Pairing     Pairing              `json:"pairing"`
+	Support     Support              `json:"support"`
 	Basestation Basestation          `json:"basestation"`
 	Board       *Board               `json:"board,omitempty"` // absent without a board
 	Users       int                  `json:"users"`

@@ -15,6 +15,8 @@ type Hello struct {
 	Protocol int         `json:"protocol" doc:"version of the protocol: 1"`
 	ID       identity.ID `json:"id" doc:"id of the device, proven by its key in this session"`
 	Pairing  Offer       `json:"pairing"`
+
+	Support *SupportOffer `json:"support,omitempty" doc:"while a support code is shown"`
 }
 
 // Offer says how the asker could pair now.
@@ -200,7 +202,7 @@ type Audit struct {
 
 // Event is one server-sent event of GET /v1/events: the data line.
 type Event struct {
-	Kind    string `json:"kind" doc:"session, tunnel, user, pairing, service, or security for what is pushed to the absent as well"`
+	Kind    string `json:"kind" doc:"session, tunnel, user, pairing, support, service, or security for what is pushed to the absent as well"`
 	What    string `json:"what" doc:"what happened in words that scripts may compare, such as opened"`
 	User    string `json:"user,omitempty"`
 	Service string `json:"service,omitempty"`
