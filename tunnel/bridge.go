@@ -204,7 +204,9 @@ func (t *Tunnel) Run(ctx context.Context, stream Conn) Report {
 	defer t.release()
 	c := t.bridge.config
 	p := Pump{cut: t.ctx, Idle: c.Idle, HalfIdle: c.HalfIdle, Stall: c.Stall, Traffic: &t.traffic, rtsp: t.service.Type.watch, guard: t.guard}
-	report := p.Run(ctx, stream, t.upstream.(Conn))
+	service := t.inner()
+	report := p.Run(ctx, stream, service)
+	verdict(&report, service)
 	t.bridge.logEnd(t, report)
 	return report
 }

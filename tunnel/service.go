@@ -3,6 +3,8 @@ package tunnel
 import (
 	"errors"
 	"fmt"
+
+	"github.com/keyholed/keyhole/tunnel/inject"
 )
 
 // Access says who decides whether a peer may use a service.
@@ -25,6 +27,7 @@ type Service struct {
 
 	media  bool
 	target target
+	vault  *inject.Vault // nil: the device knows no password for it
 }
 
 // Media says that who has a tunnel to the service may be watching or listening:
@@ -41,7 +44,7 @@ func (s Service) WithMedia() Service {
 func (s Service) String() string { return s.Name + " (" + s.Type.Name + " " + s.Address + ")" }
 
 // A FieldError says which field of a service's configuration is wrong: "name",
-// "type", "address" or "access".
+// "type", "address", "access" or "credentials".
 type FieldError struct {
 	Field string
 	Err   error

@@ -10,6 +10,7 @@
 //	table     what may be reached: names to targets, swapped whole on reload
 //	Bridge    limits, dialling, the list of what is open, one log line at the end
 //	Pump      bytes both ways, half-close, idle and stall limits, bounded memory
+//	inject    a room of its own: signs in to services whose password the device knows
 //	rtsp      watches the requests of a type rtsp tunnel and answers UDP-only SETUPs
 //
 // Nothing a peer sends becomes an address: ParseAuthority takes a name, the

@@ -7,6 +7,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/keyholed/keyhole/tunnel/inject"
 )
 
 // A Type is what is known about one kind of service. The table types has them
@@ -35,11 +37,14 @@ type Type struct {
 	probe func(io.ReadWriter) error
 	// watch says that the bytes are followed by the RTSP watcher.
 	watch bool
+	// inject wraps a connection to a service whose password the device knows;
+	// nil where passwords are not a matter of requests.
+	inject func(*inject.Vault, inject.Upstream, inject.Dial) inject.Side
 }
 
 var types = []Type{
-	{Name: "rtsp", Port: 554, Media: true, ByItself: true, Refusals: []int{401, 403}, probe: probeRTSP, watch: true},
-	{Name: "http", Port: 80, Short: true, ByItself: true, Refusals: []int{401}, probe: probeHTTP},
+	{Name: "rtsp", Port: 554, Media: true, ByItself: true, Refusals: []int{401, 403}, probe: probeRTSP, watch: true, inject: (*inject.Vault).RTSP},
+	{Name: "http", Port: 80, Short: true, ByItself: true, Refusals: []int{401}, probe: probeHTTP, inject: (*inject.Vault).HTTP},
 	{Name: "ssh", Port: 22, probe: probeSSH},
 	{Name: "tcp"},
 }

@@ -45,7 +45,8 @@ var arrows = []struct {
 	{"basestation/gate", []string{"protocol/identity"}},
 	{"basestation", []string{"basestation/store", "basestation/memstore", "basestation/fleet", "basestation/relay", "basestation/registry", "basestation/push", "protocol/attach", "protocol/identity"}}, // memstore: tests
 	{"tunnel/tries", nil},
-	{"tunnel", []string{"tunnel/tries"}},
+	{"tunnel/inject", nil},
+	{"tunnel", []string{"tunnel/tries", "tunnel/inject"}},
 	{"hal", nil},
 	{"hal/*", []string{"hal", "hal/haltest"}}, // the suite is for the drivers' tests
 	{"discovery", []string{"protocol/identity"}},
