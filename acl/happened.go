@@ -20,7 +20,8 @@ const (
 	WhatReloaded   What = "reloaded"
 	WhatCommand    What = "command" // given over the control socket
 	WhatDuplicate  What = "duplicate attach"
-	WhatRolledBack What = "central list refused" // older than one seen before, or not the vendor's
+	WhatPassword   What = "service password refused" // the one that the device keeps for a service
+	WhatRolledBack What = "central list refused"     // older than one seen before, or not the vendor's
 
 	WhatSupportShown   What = "support code shown"
 	WhatSupportFailed  What = "support code failed"
@@ -48,6 +49,7 @@ var happenings = map[What]bool{
 	WhatReloaded:       false,
 	WhatCommand:        false,
 	WhatDuplicate:      true,
+	WhatPassword:       true,
 	WhatRolledBack:     false,
 	WhatSupportShown:   false,
 	WhatSupportFailed:  true,

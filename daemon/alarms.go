@@ -52,6 +52,7 @@ var alarmKinds = map[acl.What]string{
 	acl.WhatPairingLocked: "pairing.locked",
 	acl.WhatUnlocked:      "pairing.unlocked",
 	acl.WhatDuplicate:     "device.duplicate",
+	acl.WhatPassword:      "service.password",
 	acl.WhatRepaired:      "device.repaired", // its log or list was damaged, or somebody was at it
 	acl.WhatRolledBack:    "central.refused",
 

@@ -60,7 +60,7 @@ func (d *Daemon) mdnsRecord(modes []string) discovery.Record {
 // Reload takes over what can change while running from a new configuration, and
 // says what needs a restart. Live tunnels stay. On an error nothing has changed.
 func (d *Daemon) Reload(next *config.Config) error {
-	services, err := serviceTable(next, d.doors.own)
+	services, err := serviceTable(next, d.doors.own, d.passwordRefused)
 	if err != nil {
 		return err
 	}

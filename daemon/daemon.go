@@ -242,7 +242,7 @@ func (d *Daemon) furnish(opened *closers) error {
 		Own: d.doors.own, Log: d.log.With("room", "tunnel"),
 	})
 	opened.add(d.bridge.Close)
-	services, err := serviceTable(cfg, d.doors.own)
+	services, err := serviceTable(cfg, d.doors.own, d.passwordRefused)
 	if err != nil {
 		return err
 	}

@@ -196,13 +196,16 @@ func ofThisMachine(ip netip.Addr) bool {
 
 // serviceTable makes the tunnel's table from the configuration. Errors name file
 // and line.
-func serviceTable(cfg *config.Config, own tunnel.Own) (*tunnel.Table, error) {
+func serviceTable(cfg *config.Config, own tunnel.Own, refused passwordRefused) (*tunnel.Table, error) {
 	var services []tunnel.Service
 	var errs []error
 	for _, s := range cfg.Services {
 		parsed, err := tunnel.ParseService(s.Name, s.Type, s.Address, s.Access)
 		if err == nil {
 			_, err = tunnel.NewTable([]tunnel.Service{parsed}, own)
+		}
+		if err == nil {
+			parsed, err = withCredentials(cfg, s, parsed, refused)
 		}
 		if err != nil {
 			errs = append(errs, located(s, err)...)
@@ -246,7 +249,7 @@ func Check(cfg *config.Config) error {
 			}
 		}
 	}
-	_, err := serviceTable(cfg, o.own)
+	_, err := serviceTable(cfg, o.own, nil)
 	for _, key := range cfg.Basestation.Keys {
 		if _, e := attach.ParseRootKey(key); e != nil {
 			err = errors.Join(err, fmt.Errorf("basestation.key %s: %w", key, e))

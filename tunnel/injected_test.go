@@ -102,8 +102,8 @@ func (s *signedIn) silent(t testing.TB, also ...string) {
 	}
 }
 
-// guarded wants Basic.
-func guarded(h http.Handler) http.HandlerFunc {
+// wantsBasic wants Basic.
+func wantsBasic(h http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if u, p, ok := r.BasicAuth(); !ok || u != theUser || p != thePassword {
 			w.Header().Set("WWW-Authenticate", `Basic realm="cam"`)
@@ -154,7 +154,7 @@ func request(t testing.TB, method, url string, body io.Reader) *http.Request {
 }
 
 func TestSignsInToBasic(t *testing.T) {
-	address := webServer(t, guarded(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	address := webServer(t, wantsBasic(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		fmt.Fprintf(w, "%s %s %d", r.Method, r.URL, len(body))
 	})))
@@ -211,7 +211,7 @@ func TestWrongPasswordRests(t *testing.T) {
 
 // Requests that one connection sends without waiting are answered in order.
 func TestPipelined(t *testing.T) {
-	address := webServer(t, guarded(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.URL.Path) })))
+	address := webServer(t, wantsBasic(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.URL.Path) })))
 	s := signIn(t, "http", address, theUser, thePassword)
 	c, err := net.Dial("tcp4", s.address)
 	if err != nil {

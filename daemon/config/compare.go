@@ -60,5 +60,5 @@ func same(a, b any) bool {
 // Equal reports whether two services are the same to a client, wherever they
 // stand in their files.
 func (s Service) Equal(o Service) bool {
-	return s.Name == o.Name && s.Type == o.Type && s.Address == o.Address && s.Access == o.Access
+	return s.Name == o.Name && s.Type == o.Type && s.Address == o.Address && s.Access == o.Access && s.Credentials == o.Credentials
 }

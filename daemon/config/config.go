@@ -114,6 +114,12 @@ type Service struct {
 	// Access is who decides about entering: "role", the access list. Default
 	// "role".
 	Access string `toml:"access"`
+	// Credentials is a file with the user name and password of an http or rtsp
+	// service, for the device to sign in with in its clients' place: one line
+	// "user:password", readable by the daemon's user alone. A relative path is
+	// meant from the file's own directory. Needs access "role". A reload reads
+	// the file again. Default none: the service asks its clients itself.
+	Credentials string `toml:"credentials"`
 
 	file  string
 	lines map[string]int

@@ -16,6 +16,9 @@ func (c *Config) resolve(dir string) {
 		}
 	}
 	paths = append(paths, c.authorityPaths()...)
+	for i := range c.Services {
+		paths = append(paths, &c.Services[i].Credentials)
+	}
 	for _, path := range paths {
 		if *path == "" {
 			continue

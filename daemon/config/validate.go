@@ -179,6 +179,11 @@ func (v *validator) service(s Service) {
 	if text, hint := serviceAccess.Check(s.Access); text != "" {
 		wrong("access", text, hint)
 	}
+	if s.Credentials != "" {
+		if text := checkPath(s.Credentials); text != "" {
+			wrong("credentials", strings.ReplaceAll(text, "directory", "file"), "")
+		}
+	}
 }
 
 // checkTarget looks at what can be known of a service's address without asking

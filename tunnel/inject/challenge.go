@@ -98,7 +98,7 @@ func (t *tokens) value() (string, bool) {
 		}
 		v := t.rest[:n]
 		t.rest = t.rest[n:]
-		return v, !strings.Contains(v, `\\`)
+		return v, !strings.Contains(v, `\`)
 	}
 	for i := 1; i < len(t.rest); i++ {
 		switch t.rest[i] {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -57,13 +58,20 @@ type Credentials struct {
 	Password Secret
 }
 
-// Load reads credentials from a file that only the daemon's user (or root, who
-// may read it anyway) owns and nobody else may read. The errors have nothing of
-// the file's content in them.
-func Load(path string) (Credentials, error) {
-	// Its owner could change it under us, and any other file of his in its place.
-	if err := checkOwner(path); err != nil {
+// Load reads credentials from a regular file that nobody but its owner may read
+// and that belongs to one of the given users. The errors have nothing of the
+// file's content in them.
+func Load(path string, users ...int) (Credentials, error) {
+	info, err := os.Stat(path)
+	if err != nil {
 		return Credentials{}, err
+	}
+	if !info.Mode().IsRegular() { // a pipe would wait for whoever writes into it
+		return Credentials{}, fmt.Errorf("%s is not a regular file", path)
+	}
+	if owner, ok := ownerOf(info); ok && !slices.Contains(users, owner) {
+		// He could put another password there, or another file of ours.
+		return Credentials{}, fmt.Errorf("%s belongs to user %d: want a file of the daemon's own user or of root", path, owner)
 	}
 	data, err := durable.ReadPrivate(path, MaxFile)
 	if err != nil {
@@ -76,21 +84,13 @@ func Load(path string) (Credentials, error) {
 	return c, nil
 }
 
-// errNotRegular: a pipe would make the daemon wait for whoever writes into it.
-var errNotRegular = errors.New("is not a regular file")
-
-func checkOwner(path string) error {
+// Owner is the user to whom a file or directory belongs, where that can be told.
+func Owner(path string) (uid int, ok bool) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return err
+		return 0, false
 	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s: %w", path, errNotRegular)
-	}
-	if owner, ok := ownerOf(info); ok && owner != 0 && owner != os.Geteuid() {
-		return fmt.Errorf("%s belongs to user %d: want a file of the daemon's own user (%d) or of root", path, owner, os.Geteuid())
-	}
-	return nil
+	return ownerOf(info)
 }
 
 // Parse takes one line
