@@ -10,13 +10,15 @@ import (
 	"github.com/keyholed/keyhole/internal/pace"
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
+	"github.com/keyholed/keyhole/tunnel"
 )
 
 // Limits of what a basestation can have the device do. It names who asks and
 // where, and may be hostile.
 const (
 	// maxIntroductions are in their first minute at once: every member of a large family moving to
-	// another network in the same minute. It is the puncher's limit too.
+	// another network in the same minute. The puncher has room for them and for those
+	// of strangers (crowds.go).
 	maxIntroductions = 32
 	// maxIntroductionsEach are one key's, so that four have to conspire against the
 	// others. A newer one takes the place of its oldest: a client whose network
@@ -85,6 +87,7 @@ type introduction struct {
 	peers     chan []netip.AddrPort // where the client is to be met by TCP; holds one
 
 	since time.Time
+	place tunnel.Place // with whom it competes
 
 	// Guarded by introductions.mu.
 	until time.Time
@@ -102,9 +105,7 @@ type introductions struct {
 	remembered map[attach.Hash]bool
 	order      []attach.Hash // of remembered, oldest first
 	legs       []*relayLeg   // oldest first; short, so it is searched
-	everybody  pace.Pace
-	strangers  pace.Pace
-	legPace    pace.Pace
+	crowds     [3]crowd      // by place
 	peers      map[identity.Fingerprint]*pace.Pace
 }
 
@@ -113,25 +114,21 @@ func newIntroductions(now func() time.Time) *introductions {
 		now:  now,
 		open: map[uint64]*introduction{}, all: map[*introduction]bool{},
 		remembered: map[attach.Hash]bool{}, peers: map[identity.Fingerprint]*pace.Pace{},
-		everybody: pace.New(allBurst, allEvery), strangers: pace.New(strangerBurst, strangerEvery),
-		legPace: pace.New(legBurst, legEvery),
+		crowds: newCrowds(),
 	}
 }
 
-// hurried reports that too many come, of the listed and guests, or of strangers; it
-// is asked before any work is done.
-func (t *introductions) hurried(stranger bool) bool {
+// hurried reports that too many come of those that compete with each other; it is
+// asked before any work is done.
+func (t *introductions) hurried(place tunnel.Place) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if stranger {
-		return !t.strangers.AllowAt(t.now())
-	}
-	return !t.everybody.AllowAt(t.now())
+	return !t.crowds[place].pace.AllowAt(t.now())
 }
 
 // accept opens an introduction whose signature is good, or says why not. may is asked
 // once more whether its peer may come, so that a revocation finds what it let through.
-func (t *introductions) accept(ctx context.Context, in *attach.Introduction, peer identity.Fingerprint, may func() bool) (*introduction, error) {
+func (t *introductions) accept(ctx context.Context, in *attach.Introduction, peer identity.Fingerprint, place tunnel.Place, may func() bool) (*introduction, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
@@ -141,18 +138,18 @@ func (t *introductions) accept(ctx context.Context, in *attach.Introduction, pee
 		return nil, errStranger
 	case t.remembered[in.Hash]:
 		return nil, errReplayed
-	case !t.paceLocked(peer).AllowAt(now):
+	case t.crowds[place].eachPaced && !t.paceLocked(peer).AllowAt(now):
 		return nil, errTooFast
 	case t.open[in.Request] != nil:
 		return nil, errReplayed // a number names one introduction
-	case !t.makeRoomLocked(peer, now):
+	case !t.makeRoomLocked(peer, place, now):
 		return nil, errTooMany
 	}
 	t.rememberLocked(in.Hash)
 	i := &introduction{
 		request: in.Request, hash: in.Hash, peer: peer, publicKey: in.Introduce.PublicKey,
 		observed: in.Observed.AddrPort, own: in.Introduce.Addresses(),
-		peers: make(chan []netip.AddrPort, 1), since: now, until: now.Add(introductionLife),
+		peers: make(chan []netip.AddrPort, 1), since: now, until: now.Add(introductionLife), place: place,
 	}
 	i.ctx, i.end = context.WithCancel(ctx)
 	t.open[i.request], t.all[i] = i, true
@@ -206,11 +203,11 @@ func (t *introductions) sweepLocked(now time.Time) {
 
 // makeRoomLocked sees to a place for one more of a peer. What counts is in its first
 // minute; older ones live for their legs, which are counted by themselves.
-func (t *introductions) makeRoomLocked(peer identity.Fingerprint, now time.Time) bool {
+func (t *introductions) makeRoomLocked(peer identity.Fingerprint, place tunnel.Place, now time.Time) bool {
 	all, his := 0, 0
 	var oldest *introduction // of his, one without a leg before others
 	for i := range t.all {
-		if !now.Before(i.until) {
+		if !now.Before(i.until) || i.place != place {
 			continue
 		}
 		all++
@@ -222,8 +219,8 @@ func (t *introductions) makeRoomLocked(peer identity.Fingerprint, now time.Time)
 			oldest = i
 		}
 	}
-	if his < maxIntroductionsEach {
-		return all < maxIntroductions
+	if c := t.crowds[place]; his < c.each {
+		return all < c.introductions
 	}
 	t.endLocked(oldest) // its legs stay
 	return true

@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
+	"github.com/keyholed/keyhole/tunnel"
 )
 
 // desk is a table of introductions with a clock that the test moves.
@@ -42,7 +43,7 @@ func (d *desk) ask(peer uint64) (*introduction, error) {
 	if may == nil {
 		may = func() bool { return peer != 0 }
 	}
-	return d.accept(d.ctx, &in, fingerprint(peer), may)
+	return d.accept(d.ctx, &in, fingerprint(peer), tunnel.PlaceListed, may)
 }
 
 func TestIntroductionsEnd(t *testing.T) {
@@ -112,18 +113,18 @@ func TestIntroductionsAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := &attach.Introduction{Request: 999, Hash: i.hash}
-	if _, err := d.accept(d.ctx, again, i.peer, func() bool { return true }); !errors.Is(err, errReplayed) {
+	if _, err := d.accept(d.ctx, again, i.peer, tunnel.PlaceListed, func() bool { return true }); !errors.Is(err, errReplayed) {
 		t.Errorf("the same once more: %v", err)
 	}
 	d.at = d.at.Add(2 * introductionLife)
-	if _, err := d.accept(d.ctx, again, i.peer, func() bool { return true }); !errors.Is(err, errReplayed) {
+	if _, err := d.accept(d.ctx, again, i.peer, tunnel.PlaceListed, func() bool { return true }); !errors.Is(err, errReplayed) {
 		t.Errorf("the same later: %v", err)
 	}
 	i, err = d.ask(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.accept(d.ctx, &attach.Introduction{Request: i.request, Hash: attach.Hash{9}}, i.peer, func() bool { return true }); !errors.Is(err, errReplayed) {
+	if _, err := d.accept(d.ctx, &attach.Introduction{Request: i.request, Hash: attach.Hash{9}}, i.peer, tunnel.PlaceListed, func() bool { return true }); !errors.Is(err, errReplayed) {
 		t.Errorf("another of the same number: %v", err)
 	}
 	d.renumber()
@@ -176,7 +177,7 @@ func TestIntroductionsArePaced(t *testing.T) {
 	}
 	hurried := 0
 	for range 1000 {
-		if d.hurried(false) {
+		if d.hurried(tunnel.PlaceListed) {
 			hurried++
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/keyholed/keyhole/protocol/identity"
+	"github.com/keyholed/keyhole/tunnel"
 )
 
 // A relayLeg is a place for a relayed connection.
@@ -25,14 +26,15 @@ func (t *introductions) leg(request uint64) (*relayLeg, error) {
 	if i == nil {
 		return nil, errNotOpen
 	}
-	mine, full := t.legsOfLocked(i.peer), len(t.legs) >= maxLegs
+	c := &t.crowds[i.place]
+	mine, full := t.legsOfLocked(i.peer, i.place), t.legsInLocked(i.place) >= c.legs
 	switch {
-	case i.legs >= maxLegsEach:
+	case i.legs >= c.legsEach:
 		return nil, errTooManyLeg
-	case !t.legPace.AllowAt(t.now()):
+	case !c.legPace.AllowAt(t.now()):
 		return nil, errTooFast
-	case mine < maxLegsOfPeer && !full:
-	case i.legs > 0 || !t.cutLegLocked(i.peer, mine):
+	case mine < c.legsOfPeer && !full:
+	case i.legs > 0 || !t.cutLegLocked(i.peer, i.place, mine):
 		return nil, errTooManyLeg
 	}
 	l := &relayLeg{introduction: i}
@@ -43,12 +45,16 @@ func (t *introductions) leg(request uint64) (*relayLeg, error) {
 
 // cutLegLocked makes room for the first leg of an introduction of a peer, who has
 // that many: his own oldest leg goes when he has all that one may have, else the
-// oldest of whoever has most, if that is more than he would then have.
-func (t *introductions) cutLegLocked(peer identity.Fingerprint, his int) bool {
-	if his < maxLegsOfPeer {
+// oldest of whoever has most, if that is more than he would then have. Only those of
+// his own crowd are looked at.
+func (t *introductions) cutLegLocked(peer identity.Fingerprint, place tunnel.Place, his int) bool {
+	if his < t.crowds[place].legsOfPeer {
 		most := his + 1
 		for _, l := range t.legs {
-			if n := t.legsOfLocked(l.peer); n > most {
+			if l.place != place {
+				continue
+			}
+			if n := t.legsOfLocked(l.peer, place); n > most {
 				peer, most = l.peer, n
 			}
 		}
@@ -57,7 +63,7 @@ func (t *introductions) cutLegLocked(peer identity.Fingerprint, his int) bool {
 		}
 	}
 	for _, l := range t.legs {
-		if l.peer == peer {
+		if l.peer == peer && l.place == place {
 			t.removeLegLocked(l)
 			l.cut = true
 			if l.conn != nil {
@@ -92,10 +98,20 @@ func (t *introductions) removeLegLocked(l *relayLeg) {
 	}
 }
 
-func (t *introductions) legsOfLocked(peer identity.Fingerprint) int {
+func (t *introductions) legsInLocked(place tunnel.Place) int {
 	n := 0
 	for _, l := range t.legs {
-		if l.peer == peer {
+		if l.place == place {
+			n++
+		}
+	}
+	return n
+}
+
+func (t *introductions) legsOfLocked(peer identity.Fingerprint, place tunnel.Place) int {
+	n := 0
+	for _, l := range t.legs {
+		if l.peer == peer && l.place == place {
 			n++
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"github.com/keyholed/keyhole/tunnel"
 )
 
 // A client that has a leg may have more, as long as it has one.
@@ -99,7 +101,7 @@ func TestLegsAreBounded(t *testing.T) {
 		t.Error("a place that was given back is not there")
 	}
 	// A leg that lost its place while it was being opened is not used.
-	if l := d.legs[len(d.legs)-1]; !d.cutLegLocked(l.peer, maxLegsOfPeer) || d.legOpen(l, &closing{}) {
+	if l := d.legs[len(d.legs)-1]; !d.cutLegLocked(l.peer, tunnel.PlaceListed, maxLegsOfPeer) || d.legOpen(l, &closing{}) {
 		t.Error("a leg without a place is used")
 	}
 }

@@ -15,6 +15,8 @@ type askCheck struct {
 	// admit is told once the signature is good, before the answer; nil: nothing to do.
 	// Its error makes the answer a no.
 	admit func(d *Daemon, in *attach.Introduction, peer identity.Fingerprint) error
+	// anybody says that the check asks for nothing that is hard to come by.
+	anybody bool
 }
 
 // askChecks are asked in this order; the first that says yes decides.

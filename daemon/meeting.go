@@ -12,6 +12,7 @@ import (
 	"github.com/keyholed/keyhole/protocol/identity"
 	"github.com/keyholed/keyhole/protocol/reach"
 	"github.com/keyholed/keyhole/protocol/session"
+	"github.com/keyholed/keyhole/tunnel"
 )
 
 // introduce answers a basestation that says that somebody asks for this device,
@@ -51,7 +52,11 @@ func (s *station) judge(ctx context.Context, in *attach.Introduction) (*introduc
 	if stranger && len(s.d.asks) == 0 {
 		return nil, errStranger
 	}
-	if s.open.hurried(stranger) {
+	place := tunnel.PlaceListed
+	if stranger {
+		place = s.d.placeOf(claimed)
+	}
+	if s.open.hurried(place) {
 		return nil, errTooFast
 	}
 	why, check, ok := s.d.mayAsk(in, claimed)
@@ -67,8 +72,11 @@ func (s *station) judge(ctx context.Context, in *attach.Introduction) (*introduc
 			return nil, err
 		}
 	}
+	if !check.anybody {
+		place = tunnel.PlaceListed // there is a better reason than that everybody may
+	}
 	s.log.Debug("may ask", "peer", peer.Short(), "why", why)
-	return s.open.accept(ctx, in, peer, func() bool { return check.may != nil || s.d.known(peer) })
+	return s.open.accept(ctx, in, peer, place, func() bool { return check.may != nil || s.d.known(peer) })
 }
 
 // punch opens a way for UDP. Whoever answers has proven his address, and QUIC

@@ -14,7 +14,6 @@ import (
 	"github.com/keyholed/keyhole/acl"
 	"github.com/keyholed/keyhole/internal/durable"
 	"github.com/keyholed/keyhole/protocol/api"
-	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
 	"github.com/keyholed/keyhole/protocol/session"
 	"github.com/keyholed/keyhole/tunnel"
@@ -145,17 +144,12 @@ func (d *Daemon) cutNobodies() {
 		s, there := services.Lookup(t.Service)
 		return t.Meta.Place != tunnel.PlaceListed && !(there && authenticatesItself(s))
 	}, errNotOpenToAll)
+	if !d.openToAll() {
+		d.station.dismissStrangers()
+	}
 	if n > 0 {
 		d.log.Info("tunnels of strangers cut", "tunnels", n)
 	}
 }
 
 var errNotOpenToAll = errors.New("the service is not open to everybody any more")
-
-// askForApplication takes the introductions of anybody while a service is open to all.
-var askForApplication = askCheck{
-	name: "application",
-	may: func(d *Daemon, _ *attach.Introduction, _ identity.Fingerprint) (string, bool) {
-		return "a service authenticates by itself", d.openToAll()
-	},
-}

@@ -32,8 +32,9 @@ const (
 	// maxAnswered is how many packets of one address are answered. A peer asks 3
 	// times and answers 2 more; twice that leaves room for duplicates.
 	maxAnswered = 10
-	// maxPunchings at once; a device is introduced to few clients a second.
-	maxPunchings = 32
+	// maxPunchings at once: as many introductions as a device has open (32 of those
+	// it knows and 16 of strangers).
+	maxPunchings = 48
 	// punchFor is when a punching ends by itself: a late yes is delivered for 10 s.
 	punchFor = 10 * time.Second
 )

@@ -67,6 +67,18 @@ func (a *Asker) Known() bool {
 	return a.who.User != "" || a.ledger.serviceLocked(a.who.Service).known[a.who.Key] != nil
 }
 
+// Knows says whether a stranger with this key has succeeded at any service.
+func (l *Ledger) Knows(key [32]byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.services {
+		if s.known[key] != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // Challenged notes that a request was refused to somebody without a password, or
 // with a wrong one of this scheme. Request is a number that stands for method,
 // target and scheme.
