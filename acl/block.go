@@ -3,6 +3,7 @@ package acl
 import (
 	"slices"
 
+	"github.com/keyholed/keyhole/internal/names"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
 
@@ -21,14 +22,19 @@ func (s *Store) blockStep(l *list, kind Kind, name string) (*step, error) {
 	if l.blocks.byName[foldBlock(kind, name)] != nil {
 		return nil, nil
 	}
-	if _, names := l.blocks.count(); names >= maxBlockedNames {
+	if _, blocked := l.blocks.count(); blocked >= maxBlockedNames {
 		return nil, ErrFull
 	}
-	return &step{
+	st := &step{
 		change:  change{block: b},
 		event:   Event{What: WhatBlocked, User: name, Kind: kind.String()},
 		blocked: b,
-	}, nil
+	}
+	if u := l.byName[names.Fold(name)]; kind == KindCentral && u != nil && u.Central {
+		st.gone, st.smaller = u.ID, u.fingerprints()
+		b.ID, b.Keys = u.ID, addFormer(u.Former, st.smaller...)
+	}
+	return st, nil
 }
 
 // Unblock takes a Block back: ErrNotBlocked. Keys of former users are let in again

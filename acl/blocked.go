@@ -37,7 +37,7 @@ type Block struct {
 	ID    uint64                 `json:"id"`             // that of the user there was, or one of its own
 	Kind  Kind                   `json:"kind"`           // KindKey: a former user's keys; else a name
 	Name  string                 `json:"name"`           // of the former user, or of the principal
-	Keys  []identity.Fingerprint `json:"keys,omitempty"` // of KindKey, newest last
+	Keys  []identity.Fingerprint `json:"keys,omitempty"` // of KindKey, and of a user of the vendor's list, newest last
 	Since time.Time              `json:"since"`          // by the device's clock, which may have been wrong
 }
 
@@ -218,7 +218,11 @@ func (b *Block) check() error {
 		if len(b.Keys) == 0 || len(b.Keys) > maxFormer {
 			return ErrTooMany
 		}
-	case KindAuthority, KindSupport, KindCentral:
+	case KindCentral: // with keys if it was a user of the vendor's list
+		if len(b.Keys) > maxFormer {
+			return ErrTooMany
+		}
+	case KindAuthority, KindSupport:
 		if len(b.Keys) > 0 {
 			return ErrTooMany
 		}

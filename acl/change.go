@@ -62,6 +62,9 @@ func (s *Store) runLocked(by By, plan func(*list) (*step, error)) (*step, error)
 	if p := st.put; p != nil && next.users[p.ID].bytes > max(maxUserBytes, old.users[p.ID].bytes) {
 		return nil, ErrTooMany
 	}
+	if len(next.users) > MaxUsers && len(next.users) > len(old.users) {
+		return nil, ErrFull
+	}
 	if next.bytes > MaxListBytes && next.bytes > old.bytes {
 		return nil, ErrFull
 	}
@@ -72,7 +75,7 @@ func (s *Store) runLocked(by By, plan func(*list) (*step, error)) (*step, error)
 			return nil, fmt.Errorf("access list: %w", err)
 		}
 	}
-	e := &Entry{Event: st.event, Put: st.put, Gone: st.gone, Block: st.block, Unblock: st.unblock, Invite: st.invite, Ended: st.ended}
+	e := &Entry{Event: st.event, Put: st.put, Gone: st.gone, Block: st.block, Unblock: st.unblock, Invite: st.invite, Ended: st.ended, Batch: st.batch}
 	e.By = by
 	s.stamp(e)
 	err = s.audit.append(e, next.position, true)

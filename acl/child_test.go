@@ -123,6 +123,14 @@ func makeChange(s *Store, n int) error {
 		}
 		return err
 	}
+	if n%13 == 12 { // a version of the vendor's list, which is always another one
+		var people []CentralUser
+		for i := range 1 + n/13%3 {
+			people = append(people, CentralUser{Name: fmt.Sprintf("Vendor's %d", i), Role: RoleViewer, Keys: []identity.Fingerprint{fp(300_000 + n*4 + i)}})
+		}
+		_, err := s.MergeCentral(people, "version", testBy)
+		return err
+	}
 	if done, err := changeInvites(s, n); done {
 		return err
 	}

@@ -198,6 +198,13 @@ func (c *storeCopy) commit(l *list, what change) error {
 					return err
 				}
 			}
+			if what.batch != nil {
+				for _, u := range what.batch.Put {
+					if err := c.putUser(users, l.users[u.ID], l.Epoch); err != nil {
+						return err
+					}
+				}
+			}
 			if what.put != nil {
 				if err := c.putUser(users, l.users[what.put.ID], l.Epoch); err != nil {
 					return err

@@ -38,6 +38,9 @@ func (c *change) deleted() []uint64 {
 	if c.gone != 0 && (c.block == nil || c.block.ID != c.gone) {
 		out = append(out[:len(out):len(out)], c.gone)
 	}
+	if c.batch != nil {
+		out = append(out[:len(out):len(out)], c.batch.Gone...)
+	}
 	return out
 }
 

@@ -159,3 +159,38 @@ func TestReadOnlyState(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestMergeOnFullDisk: on a full disk a version of the vendor's list takes away, and
+// brings nobody.
+func TestMergeOnFullDisk(t *testing.T) {
+	testnet.Root(t)
+	for kind, mount := range smallDisks {
+		t.Run(kind, func(t *testing.T) {
+			b := benchOn(t, mount)
+			b.enter(1, "Alice", "")
+			b.merge(listed("Bob", 10), listed("Carol", 11, 12), listed("Dan", 13))
+			fillDisk(t, b.dir)
+			people := []CentralUser{listed("Bob", 10), listed("Carol", 11)}
+			for i := range 800 {
+				people = append(people, listed(fmt.Sprintf("New %d", i), 100+i))
+			}
+			m, err := b.MergeCentral(people, "version 2", testBy)
+			if !errors.Is(err, unix.ENOSPC) || m.Removed != 1 || m.Added != 0 {
+				t.Errorf("merged %+v, %v", m, err)
+			}
+			for range 2 {
+				for n, who := range map[int]string{1: "Alice owner", 10: "Bob viewer", 11: "Carol viewer", 12: "", 13: "", 100: ""} {
+					if got := b.whoHas(n); got != who {
+						t.Errorf("key %d is %q, want %q", n, got, who)
+					}
+				}
+				b.reopen()
+				b.sound()
+			}
+			empty(t, b.dir)
+			if m, err := b.MergeCentral(people, "version 2", testBy); err != nil || m.Added != 800 {
+				t.Errorf("with room: %+v, %v", m, err)
+			}
+		})
+	}
+}

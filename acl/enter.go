@@ -23,7 +23,13 @@ type Newcomer struct {
 func (s *Store) Enter(n Newcomer, by By) (User, error) {
 	var entered *User
 	err := s.run(by, func(l *list) (*step, error) {
-		if known := l.byKey[n.Fingerprint]; known != nil {
+		if known := l.byKey[n.Fingerprint]; known != nil && known.Central && l.local() == 0 {
+			// The first to pair is the owner, also if the vendor has listed his key.
+			u := known.clone()
+			u.Central, u.Role, u.Limits = false, RoleOwner, Limits{}
+			entered = u
+			return &step{change: change{put: u}, event: about(WhatPaired, u, n.Fingerprint)}, nil
+		} else if known != nil {
 			entered = known
 			return nil, nil
 		}
@@ -56,7 +62,7 @@ func (s *Store) newUser(l *list, n Newcomer) (*User, error) {
 		return nil, err
 	}
 	u := &User{ID: l.nextID, Name: name, Role: RoleOwner, Keys: []Key{key}, Since: key.Since}
-	if len(l.users) == 0 {
+	if l.local() == 0 {
 		return u, nil
 	}
 	if err := s.checkRole(n.Role); err != nil {

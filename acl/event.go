@@ -34,6 +34,7 @@ const (
 	WhatRevoked      What = "revoked"
 	WhatBlocked      What = "blocked" // a principal that is no user
 	WhatUnblocked    What = "unblocked"
+	WhatCentralList  What = "central list" // a version of the vendor's list came in
 	WhatInvited      What = "invited"
 	WhatUninvited    What = "invite withdrawn"
 	WhatInviteEnded  What = "invite ended" // unused, by its time
@@ -97,6 +98,7 @@ type Entry struct {
 	Unblock  []uint64  `json:"unblock,omitempty"` // ids of those who do no longer
 	Invite   *Invite   `json:"invite,omitempty"`  // that is open from here on
 	Ended    []string  `json:"ended,omitempty"`   // names of invites that are open no more
+	Batch    *Batch    `json:"batch,omitempty"`   // many users at once
 	Missed   uint64    `json:"missed,omitempty"`  // events before this one that came too fast to be written
 	Device   []byte    `json:"device,omitempty"`  // SubjectPublicKeyInfo of the signing key, in segment heads
 	List     []*User   `json:"list,omitempty"`    // in a checkpoint
@@ -141,9 +143,17 @@ var (
 	errSignature = errors.New("a line that changes permission is not signed by this device")
 )
 
+// most is how long the line may be.
+func (e *Entry) most() int {
+	if e.Batch != nil {
+		return maxBatchBytes
+	}
+	return maxLineBytes
+}
+
 // changes reports whether the line is one that replay must apply.
 func (e *Entry) changes() bool {
-	return e.Put != nil || e.Gone != 0 || e.Block != nil || len(e.Unblock) > 0 || e.Invite != nil || len(e.Ended) > 0 || e.begins()
+	return e.Put != nil || e.Gone != 0 || e.Block != nil || len(e.Unblock) > 0 || e.Invite != nil || len(e.Ended) > 0 || e.Batch != nil || e.begins()
 }
 
 // begins reports whether the list is empty from here on.
@@ -178,6 +188,9 @@ func parseEntry(line []byte, limit int) (*Entry, error) {
 	e := new(Entry)
 	if err := dec.Decode(e); err != nil {
 		return nil, errLine
+	}
+	if e.Batch == nil && e.What != whatCheckpoint && len(line) > maxLineBytes {
+		return nil, fmt.Errorf("%w: %d bytes", errLine, len(line))
 	}
 	again, err := e.encode()
 	if err != nil || !bytes.Equal(again, line) {

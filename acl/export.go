@@ -77,7 +77,7 @@ func VerifyExport(r io.Reader, device identity.ID) (Verification, error) {
 	if len(data) > MaxExportBytes {
 		return Verification{}, ErrExportTooLarge
 	}
-	lines := splitLines(data, maxLineBytes)
+	lines := splitLines(data, maxBatchBytes)
 	c := chain{}
 	for _, l := range lines {
 		if l.entry != nil && len(l.entry.Device) > 0 {

@@ -67,6 +67,7 @@ type change struct {
 	unblock []uint64 // forgotten
 	invite  *Invite
 	ended   []string // names of invites
+	batch   *Batch
 }
 
 // add puts u in while a list is being made. It refuses what would make two users
@@ -131,6 +132,9 @@ func (l *list) with(c change) (*list, error) {
 		if err := next.add(c.put, next.Sequence); err != nil {
 			return nil, err
 		}
+	}
+	if err := next.batchBy(c.batch); err != nil {
+		return nil, err
 	}
 	if err := next.block(c); err != nil {
 		return nil, err

@@ -25,7 +25,7 @@ const (
 	segmentBytes    = 256 << 10
 	maxLogBytes     = 4 << 20 // 15,000 lines and more
 	keptLogBytes    = 3 << 20 // after dropping, so that it happens seldom
-	maxSegmentBytes = segmentBytes + 4*maxLineBytes
+	maxSegmentBytes = segmentBytes + 4*maxLineBytes + maxBatchBytes
 	checkpointName  = "checkpoint"
 	segmentSuffix   = ".log"
 )
@@ -101,7 +101,7 @@ func (g *auditLog) write(e *Entry, at position) error {
 	if err != nil {
 		return err
 	}
-	if len(line) > maxLineBytes {
+	if most := e.most(); len(line) > most {
 		return fmt.Errorf("a log line of %d bytes", len(line))
 	}
 	if _, err := g.file.WriteAt(append(line, '\n'), g.size); err != nil {
@@ -149,6 +149,7 @@ func (g *auditLog) begin(at position, cause *Entry) error {
 	number := 1
 	if len(g.segments) > 0 {
 		number = g.segments[len(g.segments)-1].number + 1
+		at = g.at // the head changes nothing: the change that follows is still to come
 	}
 	public, err := x509.MarshalPKIXPublicKey(g.key.Public())
 	if err != nil {

@@ -29,7 +29,7 @@ func readLines(path string) ([]line, error) {
 	if err != nil {
 		return nil, err
 	}
-	return splitLines(data, maxLineBytes), nil
+	return splitLines(data, maxBatchBytes), nil
 }
 
 // splitLines finds the lines in data, each at most limit bytes long.
@@ -286,5 +286,5 @@ func (g *auditLog) apply(l *list, e *Entry) (*list, error) {
 	case l == nil || e.Epoch != l.Epoch || e.Sequence != l.Sequence+1:
 		return nil, errors.New("changes before this one are missing")
 	}
-	return l.with(change{put: e.Put, gone: e.Gone, block: e.Block, unblock: e.Unblock, invite: e.Invite, ended: e.Ended})
+	return l.with(change{put: e.Put, gone: e.Gone, block: e.Block, unblock: e.Unblock, invite: e.Invite, ended: e.Ended, batch: e.Batch})
 }

@@ -19,6 +19,9 @@ func (s *Store) edit(who string, by By, what What, do func(*list, *User, *Event)
 		after = old.clone()
 		st := &step{change: change{put: after}}
 		st.event = Event{What: what}
+		if old.Central && what != WhatGranted && what != WhatGrantRemoved {
+			return nil, ErrCentral
+		}
 		smaller, err := do(l, after, &st.event)
 		if errors.Is(err, errSame) {
 			return nil, nil
@@ -206,7 +209,11 @@ func (s *Store) Revoke(who string, by By) ([]identity.Fingerprint, error) {
 		}
 		out = u.fingerprints()
 		st := &step{change: change{gone: u.ID}, event: about(WhatRevoked, u, out[0]), smaller: out}
-		s.remember(l, &st.change, u)
+		if u.Central {
+			s.putOut(l, &st.change, u)
+		} else {
+			s.remember(l, &st.change, u)
+		}
 		return st, nil
 	})
 	if err != nil {

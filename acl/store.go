@@ -164,8 +164,8 @@ func (s *Store) Known(f identity.Fingerprint) bool {
 	return s.current.Load().byKey[f] != nil
 }
 
-// Empty reports whether nobody is in the list: the next to pair becomes owner.
-func (s *Store) Empty() bool { return len(s.current.Load().users) == 0 }
+// Empty reports whether nobody was paired, whoever the vendor lists: the next to pair becomes owner.
+func (s *Store) Empty() bool { return s.current.Load().local() == 0 }
 
 // Roles lists the names of the roles there are, sorted.
 func (s *Store) Roles() []string { return sortedNames(s.roles) }

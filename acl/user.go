@@ -32,6 +32,9 @@ type User struct {
 	Limits           // of the user as a whole, grants included
 	Since  time.Time `json:"since"` // by the device's clock, which may have been wrong
 
+	// Central is a user of the vendor's list: only that changes name, role, end and keys.
+	Central bool `json:"central,omitempty"`
+
 	// Former are keys that the user gave up, newest last: they stay out (blocked.go).
 	Former []identity.Fingerprint `json:"former,omitempty"`
 }

@@ -29,7 +29,7 @@ func (d *Daemon) people() api.Users {
 }
 
 func apiUser(u acl.User, online map[identity.Fingerprint]bool) api.User {
-	out := api.User{Name: u.Name, Role: u.Role, Keys: []api.UserKey{}}
+	out := api.User{Name: u.Name, Role: u.Role, Keys: []api.UserKey{}, Central: u.Central}
 	for _, k := range u.Keys {
 		key := api.UserKey{Fingerprint: k.Fingerprint, Name: k.Name}
 		if !k.Since.IsZero() {

@@ -34,7 +34,11 @@ func (a *app) users(ctx context.Context, args []string) error {
 		for _, k := range u.Keys {
 			keys = append(keys, k.Name+" "+k.Fingerprint.Short())
 		}
-		rows = append(rows, []string{u.Name, u.Role, yes(u.Online, "online"), strings.Join(keys, ", ")})
+		role := u.Role
+		if u.Central {
+			role += " (central)"
+		}
+		rows = append(rows, []string{u.Name, role, yes(u.Online, "online"), strings.Join(keys, ", ")})
 	}
 	return a.table([]string{"NAME", "ROLE", "", "KEYS"}, rows)
 }

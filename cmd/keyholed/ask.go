@@ -205,8 +205,12 @@ func users(c *call) error {
 		if u.Online {
 			now = "connected"
 		}
+		role := u.Role
+		if u.Central {
+			role += " (central)"
+		}
 		for _, k := range u.Keys {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", u.Name, u.Role, now, k.Name, k.Fingerprint.Short())
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", u.Name, role, now, k.Name, k.Fingerprint.Short())
 		}
 	}
 	return w.Flush()

@@ -145,6 +145,8 @@ type User struct {
 	Role   string    `json:"role"`
 	Keys   []UserKey `json:"keys"`
 	Online bool      `json:"online" doc:"whether one of the keys has a session now"`
+
+	Central bool `json:"central,omitempty" doc:"the entry comes from the vendor's list: it can be revoked here, and is changed there"`
 }
 
 // UserKey is one key of a person.
