@@ -148,7 +148,7 @@ func (s *Store) centralUser(l *list, p *merging, c *CentralUser) (u *User, why s
 	switch {
 	case c.Role == RoleOwner:
 		return nil, whyOwner
-	case s.roles[c.Role] == nil:
+	case s.role(c.Role) == nil:
 		return nil, whyNoSuch
 	case p.names[fold]:
 		return nil, whyDouble
@@ -246,7 +246,7 @@ func (s *Store) put(l *list, p *merging, u *User) {
 
 // less are the keys of a user that may do less from now on, or might.
 func (s *Store) less(old, now *User) (out []identity.Fingerprint) {
-	if !s.roles[now.Role].includes(s.roles[old.Role]) || !now.Until.Equal(old.Until) && !now.Until.IsZero() && (old.Until.IsZero() || now.Until.Before(old.Until)) {
+	if !s.role(now.Role).includes(s.role(old.Role)) || !now.Until.Equal(old.Until) && !now.Until.IsZero() && (old.Until.IsZero() || now.Until.Before(old.Until)) {
 		return old.fingerprints()
 	}
 	for _, k := range old.Keys {

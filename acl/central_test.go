@@ -298,7 +298,9 @@ func FuzzMerge(f *testing.F) {
 	f.Add([]byte{1, 2, 3, 250, 9, 9, 9, 0})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		l := emptyList(1)
-		s := &Store{roles: mustRoles(t), clock: func() Clock { return Clock{} }}
+		s := &Store{clock: func() Clock { return Clock{} }}
+		roles := mustRoles(t)
+		s.roles.Store(&roles)
 		for _, u := range []*User{{ID: 1, Name: "P0", Role: RoleOwner, Keys: []Key{{Fingerprint: fp(1)}}}, {ID: 2, Name: "P1", Role: RoleViewer, Keys: []Key{{Fingerprint: fp(2)}}}} {
 			if err := l.add(u, 0); err != nil {
 				t.Fatal(err)

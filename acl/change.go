@@ -2,8 +2,6 @@ package acl
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/keyholed/keyhole/protocol/identity"
@@ -159,5 +157,3 @@ func wallTime(t time.Time) time.Time {
 
 // now is the time for what is kept in the list.
 func (s *Store) now() time.Time { return wallTime(s.clock().Now) }
-
-func sortedNames(roles map[string]*role) []string { return slices.Sorted(maps.Keys(roles)) }

@@ -99,7 +99,7 @@ func (s *Store) newKey(f identity.Fingerprint, name string) (Key, error) {
 }
 
 func (s *Store) checkRole(name string) error {
-	if s.roles[name] == nil {
+	if s.role(name) == nil {
 		return fmt.Errorf("%w: %q", ErrRole, name)
 	}
 	return nil

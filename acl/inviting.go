@@ -29,24 +29,30 @@ func (s *Store) good(l *list, name string, c Clock) (*Invite, *User, error) {
 
 // mayGive says whether a user could make this invite now.
 func (s *Store) mayGive(maker *User, i *Invite) error {
-	role := s.roles[i.Role]
+	role := s.role(i.Role)
 	switch {
 	case role == nil:
 		return fmt.Errorf("%w: %q", ErrRole, i.Role)
 	case i.Role == RoleOwner:
 		return ErrOwner
 	}
-	own := s.roles[maker.Role]
+	own := s.role(maker.Role)
 	if own == nil || own.actions&ActionUsers.bit() == 0 || !own.includes(role) {
 		return ErrExceeds
 	}
-	if !maker.Until.IsZero() && (i.Until.IsZero() || i.Until.After(maker.Until)) {
-		return ErrExceeds
-	}
-	if len(maker.Hours) > 0 && !slices.EqualFunc(maker.Hours, i.Hours, sameWindow) {
+	if !i.Within(maker.Limits) {
 		return ErrExceeds
 	}
 	return nil
+}
+
+// Within reports whether l holds at no time at which outer does not. Weekly windows
+// are not worked out: with any in outer, l has the same.
+func (l Limits) Within(outer Limits) bool {
+	if !outer.Until.IsZero() && (l.Until.IsZero() || l.Until.After(outer.Until)) {
+		return false
+	}
+	return len(outer.Hours) == 0 || slices.EqualFunc(outer.Hours, l.Hours, sameWindow)
 }
 
 func sameWindow(a, b Window) bool {

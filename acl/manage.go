@@ -112,7 +112,7 @@ func (s *Store) SetRole(who, role string, by By) (User, error) {
 			return false, ErrLastOwner
 		}
 		e.Detail = "was " + u.Role
-		smaller := !s.roles[role].includes(s.roles[u.Role])
+		smaller := !s.role(role).includes(s.role(u.Role))
 		u.Role = role
 		if role == RoleOwner {
 			u.Limits = Limits{}

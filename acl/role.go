@@ -54,6 +54,7 @@ const maxRoles = 64
 // role is a Role made ready for deciding.
 type role struct {
 	name    string
+	order   int
 	actions actionSet
 	any     bool
 	types   []string
@@ -77,6 +78,7 @@ func compileRoles(vendor []Role) (map[string]*role, error) {
 		}
 		c := &role{
 			name:    r.Name,
+			order:   len(roles),
 			any:     slices.Contains(r.Types, AnyType),
 			types:   slices.Clone(r.Types),
 			allows:  "role " + r.Name + " may",

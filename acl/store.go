@@ -28,7 +28,7 @@ type Options struct {
 // A Store is the access list of one device, open. It may be used by several
 // goroutines.
 type Store struct {
-	roles map[string]*role
+	roles atomic.Pointer[map[string]*role] // replaced by SetRoles
 	clock func() Clock
 	log   *slog.Logger
 
@@ -69,7 +69,8 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{roles: roles, clock: o.Clock, log: o.Log, lock: -1}
+	s := &Store{clock: o.Clock, log: o.Log, lock: -1}
+	s.roles.Store(&roles)
 	if s.clock == nil {
 		s.clock = func() Clock { return Clock{Now: time.Now()} }
 	}
@@ -156,7 +157,7 @@ func (s *Store) release() error {
 
 // Decide answers whether p may do action on service now. It reads memory only.
 func (s *Store) Decide(p Principal, action Action, service Service) Decision {
-	return s.current.Load().decide(s.roles, s.clock, p, action, service)
+	return s.current.Load().decide(*s.roles.Load(), s.clock, p, action, service)
 }
 
 // Known reports whether a key is in the list, without saying what it may do.
@@ -166,9 +167,6 @@ func (s *Store) Known(f identity.Fingerprint) bool {
 
 // Empty reports whether nobody was paired, whoever the vendor lists: the next to pair becomes owner.
 func (s *Store) Empty() bool { return s.current.Load().local() == 0 }
-
-// Roles lists the names of the roles there are, sorted.
-func (s *Store) Roles() []string { return sortedNames(s.roles) }
 
 // Users returns everybody, in the order in which they came.
 func (s *Store) Users() []User {

@@ -68,6 +68,10 @@ func (d *Daemon) Reload(next *config.Config) error {
 	if err != nil {
 		return err
 	}
+	roles, err := vendorRoles(next)
+	if err != nil {
+		return err
+	}
 	running := d.config()
 	d.notify.Reloading()
 	changes := config.Compare(running, next)
@@ -75,8 +79,12 @@ func (d *Daemon) Reload(next *config.Config) error {
 	merged.Device.Name, merged.Pairing.Role, merged.Services = next.Device.Name, next.Pairing.Role, next.Services
 	merged.Support.Enabled, merged.Support.Role = next.Support.Enabled, next.Support.Role
 	merged.Authorities = next.Authorities
-	merged.Warnings = next.Warnings
+	merged.Roles, merged.Warnings = next.Roles, next.Warnings
 	d.cfg.Store(&merged)
+	if err := d.store.SetRoles(roles); err != nil {
+		return err
+	}
+	d.recheckAll()
 	d.bridge.SetServices(services)
 	d.cutNobodies()
 	takeAuthorities()

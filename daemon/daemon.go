@@ -221,7 +221,12 @@ func (d *Daemon) openIdentity() error {
 
 func (d *Daemon) openStore(opened *closers) error {
 	cfg := d.config()
+	roles, err := vendorRoles(cfg)
+	if err != nil {
+		return err
+	}
 	store, err := acl.Open(acl.Options{
+		Roles:    roles,
 		StateDir: cfg.Device.State, IdentityDir: cfg.Device.Identity, Key: d.key, Clock: d.clock, Log: d.log.With("room", "acl"),
 	})
 	if err != nil {

@@ -250,6 +250,9 @@ func Check(cfg *config.Config) error {
 		}
 	}
 	_, err := serviceTable(cfg, o.own, nil)
+	if _, e := vendorRoles(cfg); e != nil {
+		err = errors.Join(err, e)
+	}
 	for _, key := range cfg.Basestation.Keys {
 		if _, e := attach.ParseRootKey(key); e != nil {
 			err = errors.Join(err, fmt.Errorf("basestation.key %s: %w", key, e))

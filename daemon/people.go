@@ -93,20 +93,13 @@ func (d *Daemon) change(who string, patch api.UserPatch, by acl.By) (acl.User, e
 	return d.store.Rename(who, *patch.Name, by)
 }
 
-// mayChange keeps those who may manage users from making or unmaking their
-// betters: only an owner touches an owner or hands ownership on. The caller
+// mayChange says whether a caller may change a user, or give him a role. The caller
 // holds d.changing.
 func (d *Daemon) mayChange(c caller, target acl.User, role *string) error {
-	if err := d.stillMay(c, acl.ActionUsers); err != nil {
-		return err
+	if role != nil {
+		return d.mayGiveRole(c, target, *role)
 	}
-	if me, _ := d.store.UserOf(c.peer); me.Role == acl.RoleOwner {
-		return nil
-	}
-	if target.Role == acl.RoleOwner || role != nil && *role == acl.RoleOwner {
-		return api.Problemf(api.CodeForbidden, "only an owner may change an owner or make one")
-	}
-	return nil
+	return d.mayTouch(c, target)
 }
 
 // stillMay asks again, under d.changing: who was let in by dispatch may have been

@@ -31,3 +31,11 @@ func (d *Daemon) mayStill(f identity.Fingerprint, l tunnel.Live) bool {
 	}
 	return false
 }
+
+// recheckAll cuts every tunnel that its holder could not open now.
+func (d *Daemon) recheckAll() {
+	d.bridge.Cut(func(l tunnel.Live) bool {
+		f, err := identity.ParseFingerprint(l.Meta.Peer)
+		return err == nil && !d.mayStill(f, l)
+	}, errNoLonger)
+}

@@ -52,6 +52,8 @@ func table() routes {
 		{api.Operation{Method: "DELETE", Path: "/v1/users/{user}", Summary: "Revoke a user, or one key by its fingerprint. Live sessions end before the answer.",
 			Action: string(acl.ActionUsers), Answer: api.Revoked{},
 			Refuses: []api.Code{api.CodeNotFound, api.CodeConflict, api.CodeUnavailable}}, (*Daemon).revokeUser},
+		{api.Operation{Method: "GET", Path: "/v1/roles", Summary: "The roles there are, and which of them the asker may give.",
+			Action: string(acl.ActionUsers), Answer: api.Roles{}}, (*Daemon).listRoles},
 		{api.Operation{Method: "GET", Path: "/v1/sessions", Summary: "Who is connected and what is being watched.",
 			Action: string(acl.ActionSessions), Answer: api.Sessions{}}, (*Daemon).sessions},
 		{api.Operation{Method: "GET", Path: "/v1/audit", Summary: "A page of the audit log; with Accept: application/jsonl or format=jsonl all of it behind after, as it was signed, with a signed end.",

@@ -89,7 +89,7 @@ func TestRolesAtTheRoutes(t *testing.T) {
 	for role, more := range map[string][]string{
 		acl.RoleViewer:  nil,
 		acl.RoleGuest:   nil,
-		acl.RoleAdmin:   {"/v1/users", "/v1/users/Alice", "/v1/sessions", "/v1/audit", "/v1/settings"},
+		acl.RoleAdmin:   {"/v1/users", "/v1/users/Alice", "/v1/roles", "/v1/sessions", "/v1/audit", "/v1/settings"},
 		acl.RoleSupport: {"/v1/audit", "/v1/sessions"},
 	} {
 		p := d.member(t, "the "+role, role, session.PathTCP)

@@ -30,7 +30,7 @@ type Authority struct {
 	// no other authority lists; one authority at most may do so. Default none.
 	Domains []string `toml:"domains"`
 	// Role is what everybody has whom it vouches for and to whom nobody gave a
-	// role: "viewer", "guest" or "admin"; "none" is no role and no right. Default
+	// role: "viewer", "guest", "admin" or one of [[role]]; "none" is no role and no right. Default
 	// "none".
 	Role string `toml:"role"`
 	// Users are people to whom the configuration gives a role. What the owner gives
@@ -43,7 +43,7 @@ type AuthorityUser struct {
 	// ID is an e-mail address, a URI or a common name, as in the certificate.
 	// Required.
 	ID string `toml:"id"`
-	// Role is "viewer", "guest", "admin" or "none". Required.
+	// Role is "viewer", "guest", "admin", one of [[role]], or "none". Required.
 	Role string `toml:"role"`
 }
 
@@ -172,8 +172,8 @@ func (v *validator) authorityRole(role string, at ...string) {
 		return
 	}
 	if role == "owner" {
-		v.fail(`"owner" is for paired keys: want `+settings.OneOf(append(slices.Clone(pairingRoles.Allowed), NoRole)), "", at...)
-	} else if text, hint := pairingRoles.Check(role); text != "" {
+		v.fail(`"owner" is for paired keys: want `+settings.OneOf(append(slices.Clone(v.givenRoles().Allowed), NoRole)), "", at...)
+	} else if text, hint := v.givenRoles().Check(role); text != "" {
 		v.fail(text, hint, at...)
 	}
 }

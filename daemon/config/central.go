@@ -93,6 +93,8 @@ func (v *validator) centralRoles() {
 			v.fail(`"owner" is never the vendor's to give`, "", at...)
 		case !centralRole.MatchString(role):
 			v.fail(settings.Quote(role)+" is no name of a role", "", at...)
+		case !slices.Contains(v.roleNames(), role):
+			v.fail(settings.Quote(role)+" is not a role of this device: want "+settings.OneOf(v.roleNames()), settings.Guess(role, v.roleNames()), at...)
 		case slices.Contains(c.Roles[:i], role):
 			v.fail(settings.Quote(role)+" is listed twice", "", at...)
 		}

@@ -13,7 +13,7 @@ const someVendorKey = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEcUEV32HKYs/40S3W4YYNO
 
 // TestCentral: a vendor's keys as base64 or as files beside the configuration.
 func TestCentral(t *testing.T) {
-	c, err := Parse([]byte("[central]\nkey = ['"+someVendorKey+"', 'vendor.pem']\nroles = ['viewer', 'technician']\nowner_may_refuse = false"), "/etc/keyhole/keyholed.toml", Overrides{})
+	c, err := Parse([]byte("role = [{name = 'technician'}]\n[central]\nkey = ['"+someVendorKey+"', 'vendor.pem']\nroles = ['viewer', 'technician']\nowner_may_refuse = false"), "/etc/keyhole/keyholed.toml", Overrides{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,6 +51,8 @@ func same(a, b any) bool {
 		return slices.EqualFunc(a, b.([]Service), Service.Equal)
 	case []Authority:
 		return slices.EqualFunc(a, b.([]Authority), Authority.Equal)
+	case []Role:
+		return slices.EqualFunc(a, b.([]Role), Role.Equal)
 	case []string:
 		return slices.Equal(a, b.([]string)) // absent and empty are the same
 	}

@@ -33,6 +33,7 @@ type Config struct {
 	Device      Device      `toml:"device"`
 	Basestation Basestation `toml:"basestation"`
 	Services    []Service   `toml:"service" reload:"live"`
+	Roles       []Role      `toml:"role" reload:"live"`
 	Pairing     Pairing     `toml:"pairing"`
 	Central     Central     `toml:"central"`
 	Support     Support     `toml:"support"`
@@ -131,8 +132,8 @@ type Pairing struct {
 	// Modes are the ways to pair while a window is open: "button". An empty list
 	// means that nobody can pair. Default ["button"]. Restart.
 	Modes []string `toml:"modes"`
-	// Role is what everybody becomes who pairs after the owner: "viewer",
-	// "guest" or "admin". Default "viewer". Reload.
+	// Role is what everybody becomes who pairs after the owner: "viewer", "guest",
+	// "admin", or one of [[role]]. Default "viewer". Reload.
 	Role string `toml:"role" reload:"live"`
 	// Interfaces are further network interfaces whose direct neighbours count
 	// as local and may pair, such as a container bridge. Ethernet and Wi-Fi

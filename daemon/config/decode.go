@@ -28,6 +28,9 @@ func (d *decoder) special(into, value any, path []string) bool {
 	case *[]AuthorityUser:
 		d.authorityUsers(into, value, path)
 		return true
+	case *[]Role:
+		d.roles(into, value, path)
+		return true
 	case *[]string:
 		// One address and one key are the common case.
 		one, ok := value.(string)

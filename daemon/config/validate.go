@@ -40,7 +40,6 @@ const (
 
 var (
 	pairingModes  = settings.Choice{Allowed: []string{modeButton, modeCode}, Later: []string{"label", "invite", "central"}}
-	pairingRoles  = settings.Choice{Allowed: []string{"viewer", "guest", "admin"}}
 	serviceAccess = settings.Choice{Allowed: []string{accessRole, "application"}}
 	boardProfiles = settings.Choice{Allowed: []string{BoardNone, BoardSimulated}}
 )
@@ -58,6 +57,7 @@ func (c *Config) validate(checks []Check) (faults, warnings Errors) {
 	v.directories()
 	v.basestation()
 	v.services(checks)
+	v.roles()
 	v.pairing()
 	v.central()
 	v.support()
@@ -263,9 +263,10 @@ func (v *validator) pairing() {
 	if !works {
 		v.fail("none of these modes is in this version: nobody could pair", "want "+settings.OneOf(pairingModes.Allowed), "pairing", "modes")
 	}
+	roles := v.givenRoles()
 	if v.Pairing.Role == "owner" {
-		v.fail(`"owner" is given to the first user alone: want `+settings.OneOf(pairingRoles.Allowed), "", "pairing", "role")
-	} else if text, hint := pairingRoles.Check(v.Pairing.Role); text != "" {
+		v.fail(`"owner" is given to the first user alone: want `+settings.OneOf(roles.Allowed), "", "pairing", "role")
+	} else if text, hint := roles.Check(v.Pairing.Role); text != "" {
 		v.fail(text, hint, "pairing", "role")
 	}
 	if n := len(v.Pairing.Interfaces); n > maxInterfaces {
