@@ -43,6 +43,7 @@ type Conn struct {
 	out    []byte // for the client, before anything else is read
 	sent   int    // of out
 	dry    bool   // the last read took all that was there
+	anew   bool   // the connection is another one: what is left of the old one is for nobody
 	final  error  // what reading says when out is empty; nil: go on
 }
 
@@ -143,6 +144,7 @@ func (c *Conn) read(p []byte, wait bool) (int, error) {
 		c.dry = n < len(p)
 		through := c.talk.through(p[:n])
 		if through < n {
+			c.anew = false
 			if err := c.talk.fromService(p[through:n]); err != nil {
 				c.conclude(nil, err)
 				c.final = err
@@ -292,7 +294,7 @@ func (c *Conn) again() error {
 		return net.ErrClosed
 	}
 	_ = c.up.Close()
-	c.up, c.dry = up, false
+	c.up, c.dry, c.anew = up, false, true
 	if c.reader != nil {
 		c.reader, _ = readiness.Of(up)
 	}

@@ -62,7 +62,7 @@ func (w *web) fromService(p []byte) error {
 		if err != nil {
 			return err
 		}
-		if p = p[n:]; w.over.Load() {
+		if p = p[n:]; w.anew || w.over.Load() {
 			return nil
 		}
 	}

@@ -30,7 +30,7 @@ func (s *stream) between() bool { return s.skip == 0 }
 
 // fromService is part of talk.
 func (s *stream) fromService(p []byte) error {
-	for len(p) > 0 && !s.over.Load() {
+	for len(p) > 0 && !s.anew && !s.over.Load() {
 		n, err := s.down(p)
 		if err != nil {
 			return err
