@@ -46,7 +46,8 @@ type Digits struct {
 type Paired struct {
 	Device  Device // as it is in the address book now
 	Trust   Trust
-	Already bool // this key was paired before
+	Already bool   // this key was paired before, or has no need to
+	Kind    string // why there was no need: "authority" of a certificate, "central" of the vendor; "" for a paired key
 }
 
 // ErrWindowClosed means that the device does not take new clients now.
@@ -161,7 +162,9 @@ func (h *Home) again(ctx context.Context, conn *Conn, c call) (Paired, error) {
 	if err != nil {
 		return Paired{}, err
 	}
-	return h.enter(ctx, conn, c, description, me.User, me.Role, true)
+	paired, err := h.enter(ctx, conn, c, description, me.User, me.Role, true)
+	paired.Kind = me.Kind
+	return paired, err
 }
 
 // enter writes the device into the address book. What was typed as a host name

@@ -54,6 +54,9 @@ func (d *Daemon) me(w http.ResponseWriter, _ *http.Request, c caller) error {
 	info := c.session.Info()
 	me := api.Me{User: c.name(), Role: d.decide(c, acl.ActionMe, acl.Service{}).Role, Fingerprint: info.Peer, Path: string(info.Path), Via: string(info.Via), Remote: info.Remote.String(),
 		Basestation: d.station.forCaller(info.Peer, c.paired)}
+	if !c.paired && c.known() {
+		me.Kind = c.principals[0].Kind.String()
+	}
 	for _, k := range c.user.Keys {
 		if k.Fingerprint == info.Peer {
 			me.KeyName = k.Name

@@ -173,7 +173,9 @@ func (a *app) paired(ctx context.Context, h *client.Home, p client.Paired) error
 		d.Checked = true
 	}
 	if !d.Checked {
-		if p.Trust == client.TrustPinned {
+		if p.Kind != "" {
+			a.say("note: nothing says yet that this is your device: its key is %s. Compare its id with the label or `keyholed status`: %s", p.Trust, d.ID)
+		} else if p.Trust == client.TrustPinned {
 			a.say("note: the key is the one that was trusted before; nobody has compared digits or id so far. Its id, to compare with `keyholed status`: %s", d.ID)
 		} else {
 			a.say("note: nothing but the digits says that this is your device: its key is %s. Compare its id with `keyholed status`: %s", p.Trust, d.ID)
@@ -183,7 +185,10 @@ func (a *app) paired(ctx context.Context, h *client.Home, p client.Paired) error
 		return a.document(nowPaired{d, p.Already})
 	}
 	verb := "Paired with"
-	if p.Already {
+	switch {
+	case p.Kind != "":
+		verb = "No need to pair with"
+	case p.Already:
 		verb = "Paired before with"
 	}
 	_, err := fmt.Fprintf(a.out, "%s %s. You are %s, %s.\n", verb, plain(d.String()), plain(d.User), plain(d.Role))

@@ -80,6 +80,10 @@ func explain(err error) (code int, what string, try []string) {
 		return control.ExitUsage, err.Error(), []string{`keyhole pair --code "1234 5678"    (the digits on the display)`}
 	case errors.Is(err, client.ErrNotCode):
 		return control.ExitUsage, err.Error(), []string{`keyhole pair --code "1234 5678"`}
+	case errors.Is(err, client.ErrNoCertificate):
+		return control.ExitNotFound, err.Error(), []string{"keyhole certificate request    (for your authority to sign)"}
+	case errors.Is(err, client.ErrNoneOfThisKey):
+		return control.ExitFailed, err.Error(), []string{"keyhole certificate request    (and have that signed)"}
 	case errors.Is(err, client.ErrBadPath), errors.Is(err, client.ErrNotAddress), errors.Is(err, session.ErrBadService):
 		return control.ExitUsage, err.Error(), nil
 	case errors.As(err, &problem):

@@ -62,6 +62,7 @@ func (a *app) root() *cobra.Command {
 		{groupUse, a.forgetCommand()},
 		{groupPeople, a.usersCommand()}, {groupPeople, a.revokeCommand()}, {groupPeople, a.roleCommand()},
 		{groupPeople, a.auditCommand()},
+		{groupPeople, a.certificateCommand()},
 		{groupHelp, demoCommand()}, {groupHelp, a.doctorCommand()}, {groupHelp, a.versionCommand()},
 	} {
 		c.GroupID = c.group

@@ -50,6 +50,12 @@ func status(c *call) error {
 	row("sessions", "%d", s.Sessions)
 	row("tunnels", "%d", s.Tunnels)
 	row("clock", "%s", s.Clock.State)
+	for _, a := range s.Authorities {
+		row("authority "+a.Name, "%s", authorityWords(a))
+	}
+	for _, r := range s.Refused {
+		row("not let in", "%s", refusedWords(r))
+	}
 	if s.Board != nil {
 		row("board", "%s, light %s", s.Board.Profile, s.Board.Light)
 		if s.Board.Web != "" {

@@ -138,6 +138,9 @@ func check(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := daemon.CheckFiles(cfg); err != nil {
+		return err
+	}
 	for _, warning := range cfg.Warnings {
 		fmt.Fprintf(c.stderr, "warning: %v\n", warning)
 	}

@@ -118,6 +118,7 @@ type Service struct {
 type Me struct {
 	User        string               `json:"user"`
 	Role        string               `json:"role"`
+	Kind        string               `json:"kind,omitempty" doc:"authority, central or support: let in without being on the list"`
 	Fingerprint identity.Fingerprint `json:"fingerprint"`
 	KeyName     string               `json:"key_name"`
 	Path        string               `json:"path" doc:"how this session came: tcp or quic"`
