@@ -17,13 +17,16 @@ func (m *meeting) checked(o *attach.Offer, t attach.Transport, seen netip.AddrPo
 	if !ok {
 		return nil, fmt.Errorf("%w: the link has ended", ErrBasestation)
 	}
-	f, err := o.CheckDevice(hash, m.device.ID(), m.key.Fingerprint())
+	f, err := o.CheckDevice(hash, m.id, m.key.Fingerprint())
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrBasestation, err)
+	case m.device.IsZero():
+		m.device = f // it has the id that was asked for; the first offer comes before everything else
 	case f != m.device:
 		return nil, fmt.Errorf("%w: %w", ErrBasestation, &identity.MismatchError{Got: f})
-	case o.Transport != t:
+	}
+	if o.Transport != t {
 		return nil, fmt.Errorf("%w: it offers %s addresses where %s is asked for", ErrBasestation, o.Transport, t)
 	}
 	candidates := o.Addresses()

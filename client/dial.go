@@ -75,6 +75,7 @@ type call struct {
 	hearing   identity.ID // ask the network for this one; "": do not
 	pin       identity.Pin
 	trust     Trust
+	pass      []byte // shown to the device with an introduction
 }
 
 func callOf(d Device) call {
@@ -117,6 +118,21 @@ func strange(t Target) call {
 		c.device.Addresses = c.addresses
 	}
 	return c
+}
+
+// DialStranger opens a session with a device that is not in the address book, known by its
+// id alone, which a basestation introduces; pass is what the device wants to see before
+// it lets itself be introduced. The device must prove a key of that id.
+func (h *Home) DialStranger(ctx context.Context, id identity.ID, b Basestation, pass []byte, o DialOptions) (*Conn, error) {
+	if _, err := identity.ParseID(string(id)); err != nil {
+		return nil, err
+	}
+	if err := b.check(); err != nil {
+		return nil, err
+	}
+	return h.dial(ctx, call{
+		device: Device{ID: id, Basestation: b}, hearing: id, pin: identity.PinID(id), trust: TrustID, pass: pass,
+	}, o)
 }
 
 func (h *Home) dial(ctx context.Context, c call, o DialOptions) (*Conn, error) {

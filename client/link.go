@@ -41,7 +41,7 @@ func (h *Home) remember(m *meeting) {
 	if m.outcome != outcomeUnknown {
 		next.Relayed = m.outcome == outcomeRelayed
 	}
-	if reflect.DeepEqual(next, m.recalled) {
+	if next.Device.IsZero() || reflect.DeepEqual(next, m.recalled) { // a stranger is nothing to remember
 		return
 	}
 	if err := h.keep(next); err != nil {

@@ -25,7 +25,8 @@ import (
 //	            meet TCP  ─┼─> the first session in which the device proves its key
 //	            relay     ─┘
 type meeting struct {
-	device identity.Fingerprint
+	id     identity.ID          // of the device that is asked for
+	device identity.Fingerprint // its key; zero until its first offer where only the id is known
 	key    *identity.Key
 	roots  []attach.Root
 	log    *slog.Logger
@@ -96,7 +97,7 @@ func (h *Home) meet(ctx context.Context, c call, o DialOptions) (*meeting, error
 		return nil, err
 	}
 	m := &meeting{
-		device: c.device.Fingerprint, key: h.key, roots: c.device.Basestation.roots(), log: o.log(), began: time.Now(),
+		id: c.device.ID, device: c.device.Fingerprint, key: h.key, roots: c.device.Basestation.roots(), log: o.log(), began: time.Now(),
 		socket: session.NewSocket(udp), answers: make(chan answer, 1),
 		candidates: make(chan attach.Offer, mostCandidates), granted: make(chan attach.Ticket, mostTickets),
 	}
@@ -106,6 +107,7 @@ func (h *Home) meet(ctx context.Context, c call, o DialOptions) (*meeting, error
 		Device:     c.device.ID,
 		Candidates: attach.EncodeAddresses(own(m.socket.LocalAddr().Port())),
 		Presence:   c.device.Basestation.Presence,
+		Pass:       c.pass,
 	}
 	if m.link, err = h.newLink(m, c.device, bases, introduce); err != nil {
 		return nil, errors.Join(err, m.socket.Close())

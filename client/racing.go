@@ -60,7 +60,7 @@ func (h *Home) race(parent context.Context, c call, o DialOptions) (winner, erro
 	if o.Tunnels {
 		config.WarmConns = 0
 	}
-	far := !o.NoBasestation && !c.device.Basestation.IsZero() && !c.device.Fingerprint.IsZero()
+	far := !o.NoBasestation && !c.device.Basestation.IsZero() && c.device.ID != ""
 	limit := dialTime
 	if far {
 		limit = farTime

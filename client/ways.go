@@ -206,7 +206,7 @@ func (w *way) tellTCP(seen netip.AddrPort, port uint16) error {
 		return ErrBasestation
 	}
 	addresses := append([]netip.AddrPort{seen}, own(port)...)
-	o, err := attach.SignOffer(w.key, hash, w.device.ID(), w.device, attach.TCP, addresses)
+	o, err := attach.SignOffer(w.key, hash, w.id, w.device, attach.TCP, addresses)
 	if err != nil {
 		return err
 	}

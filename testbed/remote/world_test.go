@@ -107,6 +107,9 @@ key = %q
 name = "echo"
 type = "tcp"
 address = %q
+[board]
+profile = "simulated"
+web = "127.0.0.1:0"
 `, filepath.Join(dir, "state"), filepath.Join(dir, "identity"), b.address, b.Keys()[0], service)
 	cfg, err := config.Parse([]byte(text), filepath.Join(dir, "keyholed.toml"), config.Overrides{Socket: filepath.Join(dir, "s")})
 	if err != nil {
