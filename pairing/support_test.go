@@ -177,6 +177,7 @@ func otherCode(code SupportCode) SupportCode {
 
 func wantPhase(t testing.TB, h *helpline, want SupportPhase) {
 	t.Helper()
+	synctest.Wait() // for timers of this very moment
 	if got := h.State().Phase; got != want {
 		t.Fatalf("phase %v, want %v", got, want)
 	}
