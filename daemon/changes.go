@@ -34,6 +34,7 @@ func (d *Daemon) pairingChanged(s pairing.State) {
 
 // listChanged shows that the access list is another one.
 func (d *Daemon) listChanged() {
+	d.inviteEnds.soon(0)
 	d.panel.refresh()
 	if d.station != nil {
 		d.station.alarms.kick(false)

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ const timesyncStamp = "/run/systemd/timesync/synchronized"
 // nobody's.
 func (d *Daemon) clock() acl.Clock {
 	c := acl.Clock{Now: time.Now(), Known: synchronized(unix.Adjtimex, timesyncStamp)}
+	c.Boot, c.Up = kernelRun()
 	if d.station == nil {
 		return c
 	}
@@ -94,4 +96,26 @@ func synchronized(ask func(*unix.Timex) (int, error), stamp string) bool {
 		return err == nil
 	}
 	return state != unix.TIME_ERROR && t.Status&unix.STA_UNSYNC == 0
+}
+
+// bootFile is where the kernel tells the id of its present run (random(4)).
+const bootFile = "/proc/sys/kernel/random/boot_id"
+
+// bootID is that id, "" where it cannot be read.
+var bootID = sync.OnceValue(func() string {
+	b, err := os.ReadFile(bootFile)
+	if id := strings.TrimSpace(string(b)); err == nil && len(id) == 36 {
+		return id
+	}
+	return ""
+})
+
+// kernelRun names this run of the kernel and says for how long it has run, sleep
+// included (clock_gettime(2): CLOCK_BOOTTIME); "" where that cannot be known.
+func kernelRun() (id string, up time.Duration) {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		return "", 0
+	}
+	return bootID(), time.Duration(t.Nano())
 }

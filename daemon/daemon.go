@@ -87,6 +87,8 @@ type Daemon struct {
 	sockets  []*session.Socket // of doors.udp
 
 	certified *certified // who is here by a certificate
+	invited    invited
+	inviteEnds inviteEnds
 
 	// changing is held from looking at a user to changing him, so that who may be
 	// changed is still who is changed. It is taken before every other lock.
@@ -274,6 +276,7 @@ func (d *Daemon) furnish(opened *closers) error {
 		},
 	})
 	opened.add(d.server.Close)
+	d.openInviteEnds(opened)
 	d.store.OnRevoke(d.cut)
 	d.store.OnBlock(d.cutGuests)
 	d.store.OnChange(d.listChanged)

@@ -27,7 +27,7 @@ func (d *Daemon) asker(c caller) (pairing.Caller, error) {
 }
 
 // local asks the kernel whether a caller is a neighbour (SECURITY: *local*).
-// While the window is closed nobody can use the answer, and strangers shall not
+// While neither window nor invite is open nobody can use the answer, and strangers shall not
 // make us read the routing table.
 //
 // Who came by a basestation is not local, wherever the connection seems to come
@@ -35,7 +35,7 @@ func (d *Daemon) asker(c caller) (pairing.Caller, error) {
 // it.
 func (d *Daemon) local(c caller) bool {
 	tcp := c.session.NetConn()
-	if tcp == nil || c.session.Info().Via != session.ViaDirect || !d.window.State().Open {
+	if tcp == nil || c.session.Info().Via != session.ViaDirect || !d.window.Listens() && !d.store.HasInvites() {
 		return false
 	}
 	local, why := netstate.LocalConn(tcp, d.config().Pairing.Interfaces)

@@ -10,7 +10,7 @@ import (
 )
 
 // offer is what a caller is told of the window.
-func (d *Daemon) offer(asker pairing.Caller) api.Offer {
+func (d *Daemon) offer(asker pairing.Caller, invite bool) api.Offer {
 	o := api.Offer{Modes: []string{}}
 	for _, m := range d.window.Offers(asker) {
 		if m == pairing.ModeCode {
@@ -21,6 +21,9 @@ func (d *Daemon) offer(asker pairing.Caller) api.Offer {
 			o.Code = &api.CodeOffer{Salt: hex.EncodeToString(salt), KiB: pairing.StretchKiB, Passes: pairing.StretchPasses, Lanes: pairing.StretchLanes}
 		}
 		o.Modes = append(o.Modes, m)
+	}
+	if invite {
+		o.Modes = append(o.Modes, pairing.ModeInvite)
 	}
 	o.Open = len(o.Modes) > 0
 	return o

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/keyholed/keyhole/acl"
 	"github.com/keyholed/keyhole/internal/version"
@@ -21,7 +22,7 @@ const public = ""
 
 // table returns everything a peer may ask for, CONNECT apart (connect.go).
 func table() routes {
-	return append(supportRoutes(), routes{
+	return slices.Concat(supportRoutes(), routes{
 		{api.Operation{Method: "GET", Path: "/v1/hello", Summary: "What anybody may know: who the device is and whether it can be paired with now.",
 			Action: public, Answer: api.Hello{}}, (*Daemon).hello},
 		{api.Operation{Method: "POST", Path: "/v1/pair/button", Summary: "Begin pairing in button mode.",
@@ -71,7 +72,7 @@ func table() routes {
 			Action: string(acl.ActionReset), Request: api.Reset{}, Answer: api.ResetBegun{}, Refuses: []api.Code{api.CodeUnavailable}}, (*Daemon).resetByOwner},
 		{api.Operation{Method: "GET", Path: "/v1/openapi.json", Summary: "This description.",
 			Action: string(acl.ActionDevice), Answer: nil}, (*Daemon).openAPI},
-	}...)
+	}, inviteRoutes())
 }
 
 // openAPI serves the description of the table above.

@@ -15,7 +15,7 @@ func (d *Daemon) hello(w http.ResponseWriter, r *http.Request, c caller) error {
 	offer := api.Offer{Modes: []string{}}
 	if !c.known() {
 		if asker, err := d.asker(c); err == nil {
-			offer = d.offer(asker)
+			offer = d.offer(asker, d.offersInvite(c, asker.Local))
 		}
 	}
 	api.WriteJSON(w, api.Hello{Protocol: api.Version, ID: d.key.ID(), Pairing: offer, Support: d.supportOffer()})

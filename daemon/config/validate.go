@@ -36,10 +36,12 @@ var (
 const (
 	modeButton = "button"
 	modeCode   = "code"
+	modeLabel  = "label"
+	modeInvite = "invite"
 )
 
 var (
-	pairingModes  = settings.Choice{Allowed: []string{modeButton, modeCode}, Later: []string{"label", "invite", "central"}}
+	pairingModes  = settings.Choice{Allowed: []string{modeButton, modeCode, modeLabel, modeInvite}, Later: []string{"central"}}
 	serviceAccess = settings.Choice{Allowed: []string{accessRole, "application"}}
 	boardProfiles = settings.Choice{Allowed: []string{BoardNone, BoardSimulated}}
 )
@@ -257,8 +259,14 @@ func (v *validator) pairing() {
 			v.fail(settings.Quote(mode)+" is listed twice", "", "pairing", "modes", strconv.Itoa(i))
 		}
 	}
-	if works && v.Board.Profile == BoardNone && slices.Contains(v.Pairing.Modes, modeCode) && !slices.Contains(v.Pairing.Modes, modeButton) {
-		v.fail(`"code" needs a display, and this device has no board: nobody could pair`, `add "button", or give the device a board`, "pairing", "modes")
+	has := func(mode string) bool { return slices.Contains(v.Pairing.Modes, mode) }
+	if works && len(v.Pairing.Modes) > 0 && !has(modeButton) && !has(modeLabel) {
+		switch {
+		case !has(modeCode):
+			v.fail(`"invite" comes from somebody who has paired: nobody could be the first`, `add "button", "code" or "label"`, "pairing", "modes")
+		case v.Board.Profile == BoardNone:
+			v.fail(`"code" needs a display, and this device has no board: nobody could pair`, `add "button", or give the device a board`, "pairing", "modes")
+		}
 	}
 	if !works {
 		v.fail("none of these modes is in this version: nobody could pair", "want "+settings.OneOf(pairingModes.Allowed), "pairing", "modes")
