@@ -75,7 +75,8 @@ type call struct {
 	hearing   identity.ID // ask the network for this one; "": do not
 	pin       identity.Pin
 	trust     Trust
-	pass      []byte // shown to the device with an introduction
+	pass      []byte                                   // shown to the device with an introduction
+	prove     func(handshake [32]byte) ([]byte, error) // makes such a pass for each handshake; nil: there is none
 }
 
 func callOf(d Device) call {

@@ -29,7 +29,7 @@ func (h *Home) newLink(m *meeting, d Device, bases []string, i *attach.Introduce
 // remember keeps what the next introduction can use.
 func (h *Home) remember(m *meeting) {
 	s := m.link.Status()
-	if s.State != attach.StateAttached {
+	if s.State != attach.StateAttached || m.recalled.Device.IsZero() {
 		return
 	}
 	if err := h.raise(m.device, m.link.Roots()); err != nil {

@@ -108,6 +108,7 @@ func (h *Home) meet(ctx context.Context, c call, o DialOptions) (*meeting, error
 		Candidates: attach.EncodeAddresses(own(m.socket.LocalAddr().Port())),
 		Presence:   c.device.Basestation.Presence,
 		Pass:       c.pass,
+		Prove:      c.prove,
 	}
 	if m.link, err = h.newLink(m, c.device, bases, introduce); err != nil {
 		return nil, errors.Join(err, m.socket.Close())

@@ -27,12 +27,22 @@ type PairOptions struct {
 	// After it the press at the device is waited for.
 	Check func(Digits) error
 
-	// Code is asked for the code on the device's display, where the device pairs
-	// by code; it may wait for the person. Spaces and dashes do not matter. nil: the
-	// pairing ends with ErrCodeNeeded.
-	Code func(context.Context) (string, error)
+	// Code is asked for the code on the device's display or on its label, where the
+	// device takes one; it may wait for the person. Case, spaces and dashes do not
+	// matter; "" compares digits instead, where the device takes that. nil: digits
+	// are compared, or the pairing ends with ErrCodeNeeded.
+	Code func(context.Context, Wanted) (string, error)
 
-	Dial DialOptions // how to look for the device; pairing is by TCP and on its network, whatever is said here
+	Dial DialOptions // how to look for the device; without an invite, pairing is by TCP and on its network, whatever is said here
+
+	codeOnly bool // the code is known: digits are not compared
+}
+
+// Wanted is what would do to pair with a device now.
+type Wanted struct {
+	Display bool // the code on its display
+	Label   bool // the code on its label
+	Digits  bool // comparing digits
 }
 
 // Digits are what a person compares before pressing the button.
@@ -57,10 +67,14 @@ var ErrWindowClosed = errors.New("the device is not open for pairing")
 var ErrNoMode = errors.New("the device pairs in no way that this client knows")
 
 // Pair becomes a user of a device whose pair button must have been pressed
-// before, by code or by button as the device offers, and puts it into the address
-// book. A whole id as target says
-// which key to expect, so that the digits need no comparing.
+// before, by code, label or button as the device offers, and puts it into the address
+// book. A whole id as target says which key to expect, so that the digits need no
+// comparing. A keyhole: link says that too, and brings what is to be proven; an
+// invite needs no button and is good from anywhere.
 func (h *Home) Pair(ctx context.Context, target string, o PairOptions) (Paired, error) {
+	if pairing.IsLink(target) {
+		return h.pairLink(ctx, target, o)
+	}
 	t, err := ParseTarget(target)
 	if err != nil {
 		return Paired{}, err
@@ -126,17 +140,7 @@ func (h *Home) pair(ctx context.Context, c call, o PairOptions) (Paired, error) 
 	if !hello.Pairing.Open {
 		return h.again(ctx, conn, c)
 	}
-	var granted api.Paired
-	proven := false
-	switch modes := hello.Pairing.Modes; {
-	case slices.Contains(modes, pairing.ModeCode):
-		granted, err = conn.code(ctx, o)
-		proven = err == nil
-	case slices.Contains(modes, pairing.ModeButton):
-		granted, err = conn.button(ctx, o)
-	default:
-		err = fmt.Errorf("%w, but by %s", ErrNoMode, strings.Join(modes, ", "))
-	}
+	granted, proven, err := conn.prove(ctx, o, hello.Pairing.Modes)
 	if err != nil {
 		return Paired{}, err
 	}
@@ -173,12 +177,15 @@ func (h *Home) enter(ctx context.Context, conn *Conn, c call, is api.Device, use
 	d := Device{
 		Fingerprint: conn.Peer(), ID: conn.Peer().ID(), Name: clip(is.Name), Product: clip(is.Product),
 		User: clip(user), Role: clip(role), Checked: conn.trust >= TrustID,
-		Addresses: []string{conn.RemoteAddr().String()},
+	}
+	near := conn.Via() == session.ViaDirect // else it is an address of a router, or of a relay
+	if near {
+		d.Addresses = []string{conn.RemoteAddr().String()}
 	}
 	keep := c.addresses
 	if old, known := h.byFingerprint(d.Fingerprint); known {
 		d.Checked = d.Checked && old.Checked || conn.trust == TrustID
-		keep = append(keep, old.Addresses...)
+		keep = append(slices.Clone(keep), old.Addresses...)
 		d.Basestation = old.Basestation
 	}
 	for _, a := range keep {
@@ -190,8 +197,10 @@ func (h *Home) enter(ctx context.Context, conn *Conn, c call, is api.Device, use
 	if err := h.Remember(d); err != nil {
 		return Paired{}, fmt.Errorf("paired, but not remembered: %w", err)
 	}
-	if err := h.reached(d.Fingerprint, d.Addresses[0]); err != nil {
-		return Paired{}, err
+	if near {
+		if err := h.reached(d.Fingerprint, d.Addresses[0]); err != nil {
+			return Paired{}, err
+		}
 	}
 	// Where it can be asked for from elsewhere is asked now, while it is near. It
 	// is no reason to fail: each later dial asks again.

@@ -64,7 +64,7 @@ func TestPairByCode(t *testing.T) {
 	d := newTestDevice(t).withCode()
 	h := newHome(t)
 	typed := func(s string) PairOptions {
-		return PairOptions{User: "Alice", Name: "laptop", Dial: near, Code: func(context.Context) (string, error) { return s, nil }}
+		return PairOptions{User: "Alice", Name: "laptop", Dial: near, Code: func(context.Context, Wanted) (string, error) { return s, nil }}
 	}
 	d.window.Press()
 	if _, err := h.Pair(t.Context(), d.address, PairOptions{User: "Alice", Dial: near}); !errors.Is(err, ErrCodeNeeded) {
@@ -82,7 +82,7 @@ func TestPairByCode(t *testing.T) {
 	}
 	// The person takes so long that the window is another by then.
 	slow := typed("")
-	slow.Code = func(context.Context) (string, error) {
+	slow.Code = func(context.Context, Wanted) (string, error) {
 		d.window.Press()
 		d.window.Press()
 		return d.window.State().Code.Grouped(), nil
@@ -102,7 +102,7 @@ func TestPairByCode(t *testing.T) {
 
 func TestStretchingIsNotTheDevicesChoice(t *testing.T) {
 	good := api.CodeOffer{Salt: "000102030405060708090a0b0c0d0e0f", KiB: pairing.StretchKiB, Passes: pairing.StretchPasses, Lanes: pairing.StretchLanes}
-	if _, err := saltOf(api.Offer{Open: true, Code: &good}); err != nil {
+	if _, err := saltOf(true, &good); err != nil {
 		t.Error(err)
 	}
 	for name, change := range map[string]func(*api.CodeOffer){
@@ -111,11 +111,11 @@ func TestStretchingIsNotTheDevicesChoice(t *testing.T) {
 	} {
 		bad := good
 		change(&bad)
-		if _, err := saltOf(api.Offer{Open: true, Code: &bad}); err == nil {
+		if _, err := saltOf(true, &bad); err == nil {
 			t.Errorf("%s: accepted %+v", name, bad)
 		}
 	}
-	if _, err := saltOf(api.Offer{}); !errors.Is(err, ErrWindowClosed) {
+	if _, err := saltOf(false, nil); !errors.Is(err, ErrWindowClosed) {
 		t.Errorf("closed: %v", err)
 	}
 }

@@ -39,7 +39,7 @@ type Target struct {
 // <id>.local is the name that a device has in mDNS and says both at once.
 func ParseTarget(s string) (Target, error) {
 	if strings.HasPrefix(s, "keyhole:") {
-		return Target{}, &TargetError{s, "links come with invitations, which this version does not know"}
+		return Target{}, &TargetError{"keyhole:…", "a link is for pairing: keyhole pair LINK"}
 	}
 	if s == "" || len(s) > maxTextBytes {
 		return Target{}, &TargetError{s, fmt.Sprintf("a device is named by 1 to %d bytes", maxTextBytes)}

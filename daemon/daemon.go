@@ -86,7 +86,7 @@ type Daemon struct {
 	doors    doors
 	sockets  []*session.Socket // of doors.udp
 
-	certified *certified // who is here by a certificate
+	certified  *certified // who is here by a certificate
 	invited    invited
 	inviteEnds inviteEnds
 

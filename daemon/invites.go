@@ -41,7 +41,9 @@ func inviteRoutes() routes {
 }
 
 // byInvite reports whether this device pairs by invite.
-func (d *Daemon) byInvite() bool { return slices.Contains(d.config().Pairing.Modes, pairing.ModeInvite) }
+func (d *Daemon) byInvite() bool {
+	return slices.Contains(d.config().Pairing.Modes, pairing.ModeInvite)
+}
 
 func (d *Daemon) invite(w http.ResponseWriter, r *http.Request, c caller) error {
 	var body api.InviteRequest

@@ -326,7 +326,7 @@ func TestReload(t *testing.T) {
 	say("before")
 	next := strings.Replace(text(d.dir, serviceTOML("two", "tcp", two.address)), "Front door", "Back door", 1)
 	next = strings.Replace(next, "acme-cam-2", "acme-cam-3", 1)
-	next += "\n[pairing]\nmodes = [\"button\", \"label\"]\n" // the second is of a later version: a warning
+	next += "\n[pairing]\nmodes = [\"button\", \"central\"]\n" // the second is of a later version: a warning
 	if err := d.Reload(parse(t, d.dir, next)); err != nil {
 		t.Fatal(err)
 	}

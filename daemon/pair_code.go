@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"net/http"
@@ -13,12 +14,15 @@ import (
 func (d *Daemon) offer(asker pairing.Caller, invite bool) api.Offer {
 	o := api.Offer{Modes: []string{}}
 	for _, m := range d.window.Offers(asker) {
-		if m == pairing.ModeCode {
-			salt := d.window.Salt(asker)
-			if salt == nil {
+		switch m {
+		case pairing.ModeCode:
+			if o.Code = codeOffer(d.window.Salt(asker)); o.Code == nil {
 				continue // closed in between
 			}
-			o.Code = &api.CodeOffer{Salt: hex.EncodeToString(salt), KiB: pairing.StretchKiB, Passes: pairing.StretchPasses, Lanes: pairing.StretchLanes}
+		case pairing.ModeLabel:
+			if o.Label = codeOffer(d.window.LabelSalt(asker)); o.Label == nil {
+				continue
+			}
 		}
 		o.Modes = append(o.Modes, m)
 	}
@@ -29,7 +33,33 @@ func (d *Daemon) offer(asker pairing.Caller, invite bool) api.Offer {
 	return o
 }
 
+func codeOffer(salt []byte) *api.CodeOffer {
+	if salt == nil {
+		return nil
+	}
+	return &api.CodeOffer{Salt: hex.EncodeToString(salt), KiB: pairing.StretchKiB, Passes: pairing.StretchPasses, Lanes: pairing.StretchLanes}
+}
+
 func (d *Daemon) codeBegin(w http.ResponseWriter, r *http.Request, c caller) error {
+	return d.secretBegin(w, r, c, d.window.BeginCode)
+}
+
+func (d *Daemon) codeConfirm(w http.ResponseWriter, r *http.Request, c caller) error {
+	return d.secretConfirm(w, r, c, d.window.ConfirmCode)
+}
+
+func (d *Daemon) labelBegin(w http.ResponseWriter, r *http.Request, c caller) error {
+	return d.secretBegin(w, r, c, d.window.BeginLabel)
+}
+
+func (d *Daemon) labelConfirm(w http.ResponseWriter, r *http.Request, c caller) error {
+	return d.secretConfirm(w, r, c, d.window.ConfirmLabel)
+}
+
+type beginSecret func(context.Context, pairing.Caller, pairing.CodeRequest) (pairing.CodeReply, error)
+
+// secretBegin is the first step of the modes with a short secret.
+func (d *Daemon) secretBegin(w http.ResponseWriter, r *http.Request, c caller, begin beginSecret) error {
 	var body api.CodeBegin
 	if err := decode(w, r, &body); err != nil {
 		return err
@@ -45,7 +75,7 @@ func (d *Daemon) codeBegin(w http.ResponseWriter, r *http.Request, c caller) err
 	if c.paired {
 		return api.Problemf(api.CodeConflict, "this key is paired already, as %s", c.user.Name)
 	}
-	reply, err := d.window.BeginCode(r.Context(), asker, pairing.CodeRequest{Name: body.Name, User: body.User, Share: share})
+	reply, err := begin(r.Context(), asker, pairing.CodeRequest{Name: body.Name, User: body.User, Share: share})
 	if err != nil {
 		return d.codeProblem(c, err)
 	}
@@ -55,7 +85,10 @@ func (d *Daemon) codeBegin(w http.ResponseWriter, r *http.Request, c caller) err
 	return nil
 }
 
-func (d *Daemon) codeConfirm(w http.ResponseWriter, r *http.Request, c caller) error {
+type confirmSecret func(context.Context, pairing.Caller, pairing.ConfirmRequest) (pairing.Granted, error)
+
+// secretConfirm is the second.
+func (d *Daemon) secretConfirm(w http.ResponseWriter, r *http.Request, c caller, prove confirmSecret) error {
 	var body api.CodeConfirm
 	if err := decode(w, r, &body); err != nil {
 		return err
@@ -68,7 +101,7 @@ func (d *Daemon) codeConfirm(w http.ResponseWriter, r *http.Request, c caller) e
 	if err != nil {
 		return err
 	}
-	granted, err := d.window.ConfirmCode(r.Context(), asker, pairing.ConfirmRequest{Exchange: body.Exchange, Confirm: confirm})
+	granted, err := prove(r.Context(), asker, pairing.ConfirmRequest{Exchange: body.Exchange, Confirm: confirm})
 	if err != nil {
 		return d.codeProblem(c, err)
 	}

@@ -20,12 +20,13 @@ func (a *app) pairCommand() *cobra.Command {
 	var wait time.Duration
 	var code string
 	c := &cobra.Command{
-		Use: "pair [DEVICE|ADDRESS]", Short: "Become a user of a device, by its pair button or the code on its display", Args: words(0, 1),
+		Use: "pair [DEVICE|ADDRESS|LINK]", Short: "Become a user of a device: by its pair button, a code, or a link", Args: words(0, 1),
 		Long: `Press the device's pair button first; it then waits for three minutes. Both sides show
 six digits: if they are the same, press the button again. A device with a display may show
-a code instead: type it, and no second press is needed. Without a word it pairs with
-the one device on this network that is waiting. An id from the device's label instead
-of an address proves the device without comparing.`,
+a code instead, or take the one on its label: type it, and no second press is needed.
+Without a word it pairs with the one device on this network that is waiting. An id from
+the device's label instead of an address proves the device without comparing. A link
+from somebody who invites you (keyhole:…) needs no button and works from anywhere.`,
 		Example: `  keyhole pair --as "Alice" --name "Alice's laptop"
   keyhole pair --code "1234 5678"`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -35,24 +36,39 @@ of an address proves the device without comparing.`,
 	}
 	c.Flags().StringVar(&o.User, "as", "", "your `name` at the device (default: as on this machine)")
 	c.Flags().StringVar(&o.Name, "name", "", "`name` of this client's key (default: this machine's)")
-	c.Flags().StringVar(&code, "code", "", "`code` on the device's display, instead of being asked for it")
+	c.Flags().StringVar(&code, "code", "", "`code` on the device's display or label, instead of being asked for it")
 	c.Flags().DurationVar(&wait, "wait", client.FindTime, "how long to look for devices on the network")
 	return a.jsonFlag(c)
 }
 
 // codeFrom is where the code on the display comes from: the flag, or the person.
-func (a *app) codeFrom(flag string) func(context.Context) (string, error) {
+func (a *app) codeFrom(flag string) func(context.Context, client.Wanted) (string, error) {
 	if flag != "" {
-		return func(context.Context) (string, error) { return flag, nil }
+		return func(context.Context, client.Wanted) (string, error) { return flag, nil }
 	}
 	if !a.asking() {
 		return nil
 	}
-	return func(context.Context) (string, error) {
-		fmt.Fprint(a.err, "Code on the device's display: ")
+	return func(_ context.Context, w client.Wanted) (string, error) {
+		fmt.Fprint(a.err, codeQuestion(w))
 		line, _ := bufio.NewReader(io.LimitReader(a.in, 256)).ReadString('\n')
 		return line, nil
 	}
+}
+
+// codeQuestion says where to look for the code.
+func codeQuestion(w client.Wanted) string {
+	where := "display"
+	switch {
+	case w.Display && w.Label:
+		where = "display or label"
+	case w.Label:
+		where = "label"
+	}
+	if w.Digits {
+		where += " (nothing: compare digits instead)"
+	}
+	return "Code on the device's " + where + ": "
 }
 
 func (a *app) pair(ctx context.Context, args []string, wait time.Duration, o client.PairOptions) error {
@@ -69,7 +85,11 @@ func (a *app) pair(ctx context.Context, args []string, wait time.Duration, o cli
 	}
 	var done client.Paired
 	if len(args) == 1 {
-		found = a.waiting("looking for " + args[0])
+		whom := args[0]
+		if client.IsLink(whom) {
+			whom = "the device of the link"
+		}
+		found = a.waiting("looking for " + whom)
 		done, err = h.Pair(ctx, args[0], o)
 		found()
 	} else {

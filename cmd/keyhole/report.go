@@ -77,7 +77,15 @@ func explain(err error) (code int, what string, try []string) {
 	case errors.Is(err, client.ErrWrongCode):
 		return control.ExitRefused, err.Error(), []string{"keyhole pair    (look at the display again; after two wrong codes press the pair button for a new one)"}
 	case errors.Is(err, client.ErrCodeNeeded):
-		return control.ExitUsage, err.Error(), []string{`keyhole pair --code "1234 5678"    (the digits on the display)`}
+		return control.ExitUsage, err.Error(), []string{`keyhole pair --code "1234 5678"    (the digits on the display)`, `keyhole pair --code 7K3MN-Q8ZTA    (the code on the label)`}
+	case errors.Is(err, client.ErrNotLabel), errors.Is(err, client.ErrNotEither):
+		return control.ExitUsage, err.Error(), []string{`keyhole pair --code 7K3MN-Q8ZTA`}
+	case errors.Is(err, client.ErrNotOffered):
+		return control.ExitRefused, err.Error(), []string{"keyhole pair    (asks for what the device takes)"}
+	case errors.Is(err, client.ErrNotLink):
+		return control.ExitUsage, err.Error(), []string{"keyhole pair LINK    (the whole of it, in quotes: mail programs break lines)"}
+	case errors.Is(err, client.ErrInvite):
+		return control.ExitRefused, err.Error(), []string{"ask who invited you for another: keyhole invite"}
 	case errors.Is(err, client.ErrNotCode):
 		return control.ExitUsage, err.Error(), []string{`keyhole pair --code "1234 5678"`}
 	case errors.Is(err, client.ErrNoCertificate):

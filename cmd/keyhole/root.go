@@ -63,6 +63,7 @@ func (a *app) root() *cobra.Command {
 		{groupPeople, a.usersCommand()}, {groupPeople, a.revokeCommand()}, {groupPeople, a.roleCommand()},
 		{groupPeople, a.auditCommand()},
 		{groupPeople, a.certificateCommand()},
+		{groupPeople, a.inviteCommand()}, {groupPeople, a.invitesCommand()},
 		{groupHelp, demoCommand()}, {groupHelp, a.doctorCommand()}, {groupHelp, a.versionCommand()},
 	} {
 		c.GroupID = c.group

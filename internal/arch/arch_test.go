@@ -92,7 +92,7 @@ var doors = map[string]string{
 	"github.com/spf13/pflag":          "cmd/keyhole",
 	"golang.org/x/image":              "hal",
 	"golang.org/x/term":               "cmd/keyhole",
-	"rsc.io/qr":                       "hal",
+	"rsc.io/qr":                       "internal/qrcode",
 	"golang.org/x/text":               "internal/names",
 	"golang.org/x/net":                "discovery, internal/datagram",
 	"github.com/nats-io":              "basestation/natsstore",

@@ -24,13 +24,14 @@ type Offer struct {
 	Open  bool     `json:"open" doc:"whether this caller could pair now"`
 	Modes []string `json:"modes" doc:"the modes this caller could use now; empty when closed"`
 
-	Code *CodeOffer `json:"code,omitempty" doc:"with the mode code: how to stretch what is typed"`
+	Code  *CodeOffer `json:"code,omitempty" doc:"with the mode code: how to stretch what is typed"`
+	Label *CodeOffer `json:"label,omitempty" doc:"with the mode label: how to stretch what is typed"`
 }
 
-// CodeOffer says how to stretch the code on the display. The numbers are those
+// CodeOffer says how to stretch the code on the display or the label. The numbers are those
 // of this version of the protocol; a client refuses others.
 type CodeOffer struct {
-	Salt   string `json:"salt" doc:"hex of the 16 byte salt of the code that is shown now"`
+	Salt   string `json:"salt" doc:"hex of the 16 byte salt of the code that is shown now, or of the label"`
 	KiB    int    `json:"kib" doc:"memory for argon2id: 8192"`
 	Passes int    `json:"passes" doc:"passes over it: 2"`
 	Lanes  int    `json:"lanes" doc:"lanes: 1"`

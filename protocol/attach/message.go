@@ -73,6 +73,9 @@ type Introduce struct {
 	Candidates [][]byte    `cbor:"4,keyasint,omitempty"` // own addresses, at most 8: 6 or 18 bytes each
 	Pass       []byte      `cbor:"5,keyasint,omitempty"` // for the device, at most 256 bytes
 	Presence   []byte      `cbor:"6,keyasint,omitempty"` // for the node, at most 256 bytes
+
+	// Prove makes Pass for each handshake, in a client whose pass is good for one only.
+	Prove func(handshake [32]byte) ([]byte, error) `cbor:"-"`
 }
 
 // Attached is the body of KindAttached.
@@ -247,6 +250,11 @@ func proveClient(k *identity.Key, hash [32]byte, i Introduce) (Introduce, error)
 	var err error
 	if i.PublicKey, err = x509.MarshalPKIXPublicKey(k.Public()); err != nil {
 		return i, err
+	}
+	if i.Prove != nil {
+		if i.Pass, err = i.Prove(hash); err != nil {
+			return i, err
+		}
 	}
 	i.Signature, err = k.Sign(identity.PurposeIntroduce, IntroductionBytes(hash, k.Fingerprint(), &i))
 	if err == nil {
