@@ -86,7 +86,7 @@ func TestCodesAreSmall(t *testing.T) {
 	for text, most := range map[string]int{
 		"KEYHOLE:CAAAQEAYEAUDAOCAJBIFQYDIOB4AC6GCTRIDU":      25, // on a display of 64 lines each module has two
 		"KEYHOLE:LAAAQEAYEAUDAOCAJBIFQYDIOB4ADZR2K3UP5FCPVI": 29, // on a sticker
-		"KEYHOLE:I" + strings.Repeat("A", 26+114):             41, // an invite with one basestation
+		"KEYHOLE:I" + strings.Repeat("A", 26+114):            41, // an invite with one basestation
 	} {
 		c, err := Encode(text)
 		if err != nil || c.Size > most {
