@@ -19,10 +19,13 @@ func (s *Store) blockStep(l *list, kind Kind, name string) (*step, error) {
 	if err := b.check(); err != nil || kind == KindKey {
 		return nil, ErrBlockName
 	}
-	if l.blocks.byName[foldBlock(kind, name)] != nil {
+	old := l.blocks.byName[foldBlock(kind, name)]
+	if old != nil && old.Role == "" {
 		return nil, nil
 	}
-	if _, blocked := l.blocks.count(); blocked >= maxBlockedNames {
+	if old != nil { // an appointment, whose place this takes
+		b.ID = old.ID
+	} else if _, blocked := l.blocks.count(); blocked >= maxBlockedNames {
 		return nil, ErrFull
 	}
 	st := &step{
@@ -42,7 +45,7 @@ func (s *Store) blockStep(l *list, kind Kind, name string) (*step, error) {
 func (s *Store) Unblock(kind Kind, name string, by By) error {
 	return s.run(by, func(l *list) (*step, error) {
 		b := l.blocks.byName[foldBlock(kind, name)]
-		if b == nil {
+		if b == nil || b.Role != "" {
 			return nil, ErrNotBlocked
 		}
 		return &step{
@@ -58,7 +61,9 @@ func (s *Store) Blocked() []Block {
 	l := s.current.Load()
 	all := make([]Block, 0, len(l.blocks.byID))
 	for _, id := range l.blocks.ids() {
-		all = append(all, *l.blocks.byID[id].clone())
+		if b := l.blocks.byID[id]; b.Role == "" {
+			all = append(all, *b.clone())
+		}
 	}
 	return all
 }

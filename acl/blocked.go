@@ -32,12 +32,14 @@ const (
 	maxPrincipalName = 254
 )
 
-// A Block is somebody who stays out.
+// A Block is somebody who stays out, or, with a role, somebody to whom the owner gave
+// it (see Appointment).
 type Block struct {
 	ID    uint64                 `json:"id"`             // that of the user there was, or one of its own
 	Kind  Kind                   `json:"kind"`           // KindKey: a former user's keys; else a name
 	Name  string                 `json:"name"`           // of the former user, or of the principal
 	Keys  []identity.Fingerprint `json:"keys,omitempty"` // of KindKey, and of a user of the vendor's list, newest last
+	Role  string                 `json:"role,omitempty"` // of an Appointment, only with KindAuthority
 	Since time.Time              `json:"since"`          // by the device's clock, which may have been wrong
 }
 
@@ -123,7 +125,8 @@ func (l *list) blocked(p *Principal) (key, name bool) {
 	for i := range len(p.Name) {
 		buf[i] = lower(p.Name[i])
 	}
-	return key, b.byName[blockName{p.Kind, string(buf[:len(p.Name)])}] != nil
+	said := b.byName[blockName{p.Kind, string(buf[:len(p.Name)])}]
+	return key, said != nil && said.Role == ""
 }
 
 func lower(c byte) byte {
@@ -228,6 +231,9 @@ func (b *Block) check() error {
 		}
 	default:
 		return ErrBlockName
+	}
+	if b.Role != "" && (b.Kind != KindAuthority || b.Role == RoleOwner || !roleName(b.Role)) {
+		return ErrRole
 	}
 	return checkPrincipalName(b.Name)
 }

@@ -48,6 +48,20 @@ func CheckDomains(all [][]string) (canonical [][]string, i, j int, err error) {
 	return canonical, 0, 0, nil
 }
 
+// Of returns the authority that may vouch for a canonical identity, nil for none.
+func (s *Set) Of(id string) *Authority {
+	_, kind, err := Canonical(id)
+	if s == nil || err != nil {
+		return nil
+	}
+	for _, a := range s.all {
+		if s.vouchesFor(&Person{Authority: a.name, ID: id, Kind: kind}) == nil {
+			return a
+		}
+	}
+	return nil
+}
+
 // vouchesFor holds an identity against the domains: one that lists some vouches
 // for those alone; one that lists none, for what is on nobody's list.
 func (s *Set) vouchesFor(p *Person) error {
