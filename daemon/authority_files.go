@@ -164,5 +164,5 @@ func (d *Daemon) raiseFloors(set *authority.Set) error {
 
 // ownersWord is what the owner has said about a certified user.
 func (d *Daemon) ownersWord(id string, key identity.Fingerprint) word {
-	return word{blocked: d.store.IsBlocked(acl.Principal{Kind: acl.KindAuthority, Name: id, Fingerprint: key})}
+	return word{role: d.store.Appointed(id), blocked: d.store.IsBlocked(acl.Principal{Kind: acl.KindAuthority, Name: id, Fingerprint: key})}
 }

@@ -25,6 +25,7 @@ func (d *Daemon) people() api.Users {
 	for _, u := range d.store.Users() {
 		list.Users = append(list.Users, apiUser(u, online))
 	}
+	list.Users = append(list.Users, d.certifiedUsers()...)
 	return list
 }
 
@@ -71,6 +72,9 @@ func (d *Daemon) patchUser(w http.ResponseWriter, r *http.Request, c caller) err
 	d.changing.Lock()
 	defer d.changing.Unlock()
 	target, err := d.store.User(who)
+	if id, ok := certifiedNamed(who, err); ok {
+		return d.patchCertified(w, c, id, patch)
+	}
 	if err != nil {
 		return err
 	}
@@ -130,6 +134,9 @@ func (d *Daemon) revoke(who string, by acl.By, may func(acl.User) error) (api.Re
 	d.changing.Lock()
 	defer d.changing.Unlock()
 	target, err := d.store.User(who)
+	if id, ok := certifiedNamed(who, err); ok {
+		return d.blockCertified(id, by, may)
+	}
 	if err != nil {
 		return api.Revoked{}, err
 	}

@@ -31,6 +31,9 @@ func (a *app) users(ctx context.Context, args []string) error {
 	var rows [][]string
 	for _, u := range list {
 		var keys []string
+		if u.Kind == "authority" {
+			keys = append(keys, "by certificate")
+		}
 		for _, k := range u.Keys {
 			keys = append(keys, k.Name+" "+k.Fingerprint.Short())
 		}
@@ -46,7 +49,7 @@ func (a *app) users(ctx context.Context, args []string) error {
 func (a *app) revokeCommand() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
 		Use: "revoke [DEVICE] USER", Short: "Who may no longer enter, from this second", Args: words(1, 2),
-		Long:    "USER is a name, or the fingerprint of one key. Open sessions and tunnels are cut at once.",
+		Long:    "USER is a name, the fingerprint of one key, or the e-mail address of somebody who comes with a certificate. Open sessions and tunnels are cut at once.",
 		Example: `  keyhole revoke "Front door" Bob`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			conn, rest, err := a.reach(cmd.Context(), args, 1)
@@ -67,10 +70,16 @@ func (a *app) revokeCommand() *cobra.Command {
 	})
 }
 
+// noRole takes a certified user's role back.
+const noRole = "none"
+
 func (a *app) roleCommand() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
 		Use: "role [DEVICE] USER ROLE", Short: "Give a user another role", Args: words(2, 3),
-		Example: `  keyhole role "Front door" Bob owner`,
+		Long: `USER is a name, or the e-mail address or URI of somebody who comes with a certificate
+(ca:NAME for a common name); "none" takes back what was given to such a one.`,
+		Example: `  keyhole role "Front door" Bob owner
+  keyhole role "Front door" alice@example.net viewer`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			conn, rest, err := a.reach(cmd.Context(), args, 2)
 			if err != nil {
@@ -83,6 +92,10 @@ func (a *app) roleCommand() *cobra.Command {
 			}
 			if a.json {
 				return a.document(u)
+			}
+			if rest[1] == noRole {
+				a.say("%s has no role of yours any more%s", u.Name, yes(u.Role != "", ": the configuration gives "+u.Role))
+				return nil
 			}
 			a.say("%s is %s now", u.Name, u.Role)
 			return nil

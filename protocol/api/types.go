@@ -146,6 +146,7 @@ type User struct {
 	Name   string    `json:"name"`
 	Role   string    `json:"role"`
 	Keys   []UserKey `json:"keys"`
+	Kind   string    `json:"kind,omitempty" doc:"authority: named by a certificate, without keys of the list"`
 	Online bool      `json:"online" doc:"whether one of the keys has a session now"`
 
 	Central bool `json:"central,omitempty" doc:"the entry comes from the vendor's list: it can be revoked here, and is changed there"`
