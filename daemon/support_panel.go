@@ -19,12 +19,16 @@ const (
 // with one button a double press asks for a code, and while a hotline is here a short one
 // ends the session and nothing else.
 func (d *Daemon) pressedForSupport(ev hal.Event, single bool) bool {
-	phase := d.support.State().Phase
+	state := d.support.State()
+	phase := state.Phase
 	switch {
 	case !single && ev.Button != hal.ButtonSupport:
 		return false
 	case ev.Kind == hal.Press && ev.Held >= supportHoldMax:
 		return d.allowControl() || !single
+	case ev.Kind == hal.Press && state.Control == pairing.ControlAsked && !ev.Short():
+		d.panel.tell("Too short", "nothing was", "allowed") // let go too early: neither a yes nor an end
+		return true
 	case ev.Kind == hal.Press && phase == pairing.SupportSession,
 		!single && ev.Kind == hal.Press && phase == pairing.SupportWaiting,
 		!single && ev.Kind == hal.Press && ev.Held >= supportHoldMin,

@@ -269,7 +269,7 @@ func TestSupportByHand(t *testing.T) {
 	t.Parallel()
 	e := echo(t)
 	d := startDevice(t, serviceTOML("shell", "tcp", e.address)+simulated)
-	d.press(t, hal.ButtonSupport, 1100*time.Millisecond)
+	d.press(t, hal.ButtonSupport, 1500*time.Millisecond)
 	code := d.supportPhase(t, pairing.SupportWaiting).Code
 	d.displays(t, code.Grouped())
 	p := d.dial(t, newKey(t), session.PathTCP)
@@ -287,7 +287,11 @@ func TestSupportByHand(t *testing.T) {
 	if pattern := d.sim.State().Pattern; pattern != hal.FastBlink {
 		t.Errorf("the light is %v", pattern)
 	}
-	d.press(t, hal.ButtonSupport, 3050*time.Millisecond)
+	d.pressed(hal.ButtonSupport, 2500*time.Millisecond) // let go too early
+	if s := d.supportPhase(t, pairing.SupportSession); s.Control != pairing.ControlAsked {
+		t.Fatalf("%+v", s)
+	}
+	d.press(t, hal.ButtonSupport, 3500*time.Millisecond) // a busy machine sees presses late
 	if err := <-answer; err != nil || state.Control != "allowed" {
 		t.Fatalf("%v, %+v", err, state)
 	}

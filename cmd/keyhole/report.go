@@ -92,6 +92,16 @@ func explain(err error) (code int, what string, try []string) {
 		return control.ExitNotFound, err.Error(), []string{"keyhole certificate request    (for your authority to sign)"}
 	case errors.Is(err, client.ErrNoneOfThisKey):
 		return control.ExitFailed, err.Error(), []string{"keyhole certificate request    (and have that signed)"}
+	case errors.Is(err, client.ErrNoCall):
+		return control.ExitNotFound, err.Error(), []string{"keyhole support    (with a number that is on the display now: each is good for 5 minutes; after some wrong ones, wait)"}
+	case errors.Is(err, client.ErrNotCallNumber), errors.Is(err, client.ErrNotSupportCode):
+		return control.ExitUsage, err.Error(), []string{"keyhole support --help"}
+	case errors.Is(err, client.ErrNoSupportCode), errors.Is(err, client.ErrWrongSupportCode):
+		return control.ExitRefused, err.Error(), []string{"keyhole support    (look at the display again; after three wrong codes the support button must be pressed for a new one)"}
+	case errors.Is(err, client.ErrVendorKeyNeeded):
+		return control.ExitRefused, err.Error(), []string{"keyhole support --vendor-key FILE"}
+	case errors.Is(err, errSupportOver):
+		return control.ExitRefused, err.Error(), nil
 	case errors.Is(err, client.ErrBadPath), errors.Is(err, client.ErrNotAddress), errors.Is(err, session.ErrBadService):
 		return control.ExitUsage, err.Error(), nil
 	case errors.As(err, &problem):

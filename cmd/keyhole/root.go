@@ -60,7 +60,7 @@ func (a *app) root() *cobra.Command {
 		{groupUse, a.servicesCommand()}, {groupUse, a.connectCommand()}, {groupUse, a.openCommand()},
 		{groupUse, a.execCommand()}, {groupUse, a.callCommand()}, {groupUse, a.eventsCommand()},
 		{groupUse, a.forgetCommand()},
-		{groupPeople, a.usersCommand()}, {groupPeople, a.revokeCommand()}, {groupPeople, a.roleCommand()},
+		{groupPeople, a.usersCommand()}, {groupPeople, a.revokeCommand()}, {groupPeople, a.roleCommand()}, {groupPeople, a.supportCommand()},
 		{groupPeople, a.auditCommand()},
 		{groupPeople, a.certificateCommand()},
 		{groupPeople, a.inviteCommand()}, {groupPeople, a.invitesCommand()},

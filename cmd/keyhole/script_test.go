@@ -35,7 +35,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true, RequireUniqueNames: true,
 		Setup: setup,
 		Cmds: testcmd.Commands(map[string]testcmd.Command{
-			"device": startDevice, "stop": stopDevice, "asking": waitAsking, "get": webGet, "pairas": pairAs,
+			"device": startDevice, "stop": stopDevice, "asking": waitAsking, "base": startBase, "shows": readDisplay, "supporting": waitSupport, "get": webGet, "pairas": pairAs,
 		}),
 	})
 }

@@ -127,7 +127,7 @@ func TestSupportFromElsewhere(t *testing.T) {
 				}
 				return nil
 			})
-			d.presses(t, 3100*time.Millisecond)
+			d.presses(t, 4*time.Second)
 			if err := <-allowed; err != nil {
 				t.Fatal(err)
 			}
