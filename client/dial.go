@@ -131,9 +131,13 @@ func (h *Home) DialStranger(ctx context.Context, id identity.ID, b Basestation, 
 	if err := b.check(); err != nil {
 		return nil, err
 	}
-	return h.dial(ctx, call{
+	conn, err := h.dial(ctx, call{
 		device: Device{ID: id, Basestation: b}, hearing: id, pin: identity.PinID(id), trust: TrustID, pass: pass,
 	}, o)
+	if err == nil && conn.device.Basestation.IsZero() {
+		conn.device.Basestation = b // for who dials again
+	}
+	return conn, err
 }
 
 func (h *Home) dial(ctx context.Context, c call, o DialOptions) (*Conn, error) {

@@ -42,11 +42,12 @@ type Line struct {
 	options DialOptions
 	changed func(error)
 
-	mu   sync.Mutex
-	conn *Conn         // nil while down
-	up   chan struct{} // closed when there is a conn, or never again
-	gone chan struct{} // closed when conn is not the one to use any more
-	err  error         // final: the device does not want us any more
+	mu     sync.Mutex
+	conn   *Conn         // nil while down
+	wanted chan struct{} // holds one token: a tunnel is wanted while down
+	up     chan struct{} // closed when there is a conn, or never again
+	gone   chan struct{} // closed when conn is not the one to use any more
+	err    error         // final: the device does not want us any more
 
 	doubts   chan struct{} // holds one token: somebody waits for an answer
 	retired  chan struct{} // a place for each session that was replaced
@@ -70,7 +71,7 @@ func KeepUp(conn *Conn, o DialOptions, changed func(error)) *Line {
 	}
 	l := &Line{home: conn.home, device: d, options: o, changed: changed, conn: conn, up: make(chan struct{}),
 		gone: make(chan struct{}), doubts: make(chan struct{}, 1), retired: make(chan struct{}, mostRetired),
-		improved: make(chan *Conn), moved: make(chan struct{}, 1), improveFirst: improveFirst}
+		wanted: make(chan struct{}, 1), improved: make(chan *Conn), moved: make(chan struct{}, 1), improveFirst: improveFirst}
 	close(l.up)
 	return l
 }
@@ -117,7 +118,14 @@ func (l *Line) Run(ctx context.Context) error {
 		}
 		l.lost()
 		conn.Close() // and what it stood on
-		l.changed(conn.Err())
+		if l.stranger() {
+			if !l.waitWanted(ctx) {
+				l.finish(context.Canceled)
+				return nil
+			}
+		} else {
+			l.changed(conn.Err())
+		}
 		if err := l.comeBack(ctx); err != nil {
 			l.finish(err)
 			if ctx.Err() != nil {
@@ -125,7 +133,26 @@ func (l *Line) Run(ctx context.Context) error {
 			}
 			return err
 		}
-		l.changed(nil)
+		if !l.stranger() {
+			l.changed(nil)
+		}
+	}
+}
+
+// stranger says that the device is not in the address book. Such a one ends sessions
+// in which nothing is asked, after half a minute; they come back when they are wanted.
+func (l *Line) stranger() bool {
+	_, known := l.home.byFingerprint(l.device.Fingerprint)
+	return !known
+}
+
+// waitWanted waits until a tunnel is wanted; false: until ctx ended.
+func (l *Line) waitWanted(ctx context.Context) bool {
+	select {
+	case <-l.wanted:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -195,11 +222,22 @@ func (l *Line) try(ctx context.Context, patience time.Duration) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := conn.Me(ctx); err != nil {
+	if err := l.welcome(ctx, conn); err != nil {
 		conn.Close()
 		return nil, err
 	}
 	return conn, nil
+}
+
+// welcome asks whether the device still wants us: who is not paired, whether there
+// is a service for everybody.
+func (l *Line) welcome(ctx context.Context, conn *Conn) error {
+	if l.stranger() {
+		_, err := conn.Services(ctx)
+		return err
+	}
+	_, err := conn.Me(ctx)
+	return err
 }
 
 // whom is the device with what was learnt of its basestation since.
@@ -262,6 +300,9 @@ func (l *Line) Connect(ctx context.Context, service, typ string) (session.Stream
 	defer cancel()
 	for {
 		conn, up, gone := l.current()
+		if conn == nil {
+			offer(l.wanted, struct{}{})
+		}
 		select {
 		case <-up:
 		case <-ctx.Done():

@@ -60,7 +60,8 @@ func plainService(name string) bool {
 // connectWords tells DEVICE, which may be left out, from services.
 func (a *app) connectWords(h *client.Home, args []string) (target string, services []string, err error) {
 	if len(args) > 1 {
-		if _, err := h.Lookup(args[0]); err == nil || !plainWish(args[0]) {
+		t, wrong := client.ParseTarget(args[0])
+		if _, err := h.Lookup(args[0]); err == nil || !plainWish(args[0]) || wrong == nil && t.ID != "" {
 			return args[0], args[1:], nil
 		}
 	}
@@ -123,7 +124,10 @@ func (a *app) openWays(ctx context.Context, cmd *cobra.Command, h *client.Home, 
 		}
 		wishes = append(wishes, w)
 	}
-	o := client.DialOptions{Tunnels: true, Log: a.log()}
+	// Who is not paired has all tunnels in the one session: the device has few places
+	// for strangers.
+	_, unknown := h.Lookup(target)
+	o := client.DialOptions{Tunnels: unknown == nil, Log: a.log()}
 	conn, err := a.dial(ctx, h, target, o)
 	if err != nil {
 		return nil, err
@@ -137,7 +141,7 @@ func (a *app) openWays(ctx context.Context, cmd *cobra.Command, h *client.Home, 
 	w.line = client.KeepUp(conn, o, a.lineChanged(conn.Device()))
 	failed := a.sayOnce()
 	for _, wish := range wishes {
-		s, err := findService(conn.Device(), list, wish.service)
+		s, err := findService(conn, list, wish.service)
 		if err == nil {
 			var f *client.Forward
 			if f, err = client.NewForward(w.line, s, client.ForwardOptions{Port: wish.port, Unix: unix, Failed: failed}); err == nil {
@@ -153,13 +157,16 @@ func (a *app) openWays(ctx context.Context, cmd *cobra.Command, h *client.Home, 
 	return w, nil
 }
 
-func findService(d client.Device, list []api.Service, name string) (api.Service, error) {
+func findService(conn *client.Conn, list []api.Service, name string) (api.Service, error) {
+	d := conn.Device()
 	var names []string
 	for _, s := range list {
 		names = append(names, s.Name)
 	}
 	i := slices.Index(names, name)
 	switch {
+	case i < 0 && conn.Trust() < client.TrustPinned:
+		return api.Service{}, api.Problemf(api.CodeForbidden, "%s has no service %q for who is not paired: it has %s", d, name, strings.Join(names, ", "))
 	case i < 0:
 		return api.Service{}, api.Problemf(api.CodeNotFound, "%s has no service %q: it has %s", d, name, strings.Join(names, ", "))
 	case !list[i].Allowed:

@@ -66,6 +66,11 @@ func setup(env *testscript.Env) error {
 	}
 	// Beside the service, the script's own names: addresses and a free port.
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, _ := r.BasicAuth(); r.URL.Path == "/locked" && (user != "a" || password != "b") {
+			w.Header().Set("WWW-Authenticate", `Basic realm="web"`)
+			http.Error(w, "who are you?", http.StatusUnauthorized)
+			return
+		}
 		_, _ = io.WriteString(w, "a page for "+r.Host+"\n")
 	}))
 	env.Defer(web.Close)
