@@ -77,6 +77,7 @@ type Daemon struct {
 	guests   *guests
 	asks     []askCheck // of introductions by strangers
 	grants   *grantDesk // nil: no grant of the vendor counts
+	list     *listDesk  // nil: no list of the vendor is fetched
 	settings *settingsFile
 	events   events
 	present  presence
@@ -288,7 +289,10 @@ func (d *Daemon) furnish(opened *closers) error {
 	if err := d.openSockets(opened); err != nil {
 		return err
 	}
-	return d.openGrants()
+	if err := d.openGrants(); err != nil {
+		return err
+	}
+	return d.openList()
 }
 
 // closers close what was opened, last first.

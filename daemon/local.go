@@ -60,6 +60,7 @@ func (d *Daemon) Status() control.Status {
 		Warnings:    d.warnings(),
 		Authorities: d.certified.status(), Refused: d.certified.refusals(),
 	}
+	s.Central = d.centralStatus()
 	if clock.Known {
 		s.Clock.State = "known"
 	}
@@ -195,6 +196,7 @@ func (d *Daemon) warnings() []string {
 		w = append(w, "pairing is locked after too many tries: hold the pair button for 10 s")
 	}
 	w = append(w, d.station.warnings()...)
+	w = append(w, d.centralWarnings()...)
 	w = append(w, d.certified.warnings()...)
 	for _, later := range d.config().Warnings {
 		w = append(w, later.Error())

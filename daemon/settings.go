@@ -129,10 +129,15 @@ func (d *Daemon) setCentral(on bool, by acl.By) error {
 		d.grants.switchOff(true)
 		d.dismissCentral()
 	}
-	if err := d.settings.change(func(o *owned) { o.RefuseCentral = !on }); err != nil {
+	err := d.settings.change(func(o *owned) { o.RefuseCentral = !on })
+	if err == nil && !on {
+		err = d.dropListLocked("refused by the owner", by)
+	}
+	if err != nil {
 		d.log.Error("settings", "error", err)
 		return api.Problemf(api.CodeUnavailable, "the device cannot store the change now")
 	}
+	d.list.kick()
 	d.grants.switchOff(!on)
 	word := "the vendor's word counts"
 	if !on {

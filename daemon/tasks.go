@@ -31,6 +31,9 @@ func (d *Daemon) newTasks() ([]Task, error) {
 	if d.station != nil {
 		tasks = append(tasks, newTask("basestation", d.station.run))
 	}
+	if d.list != nil {
+		tasks = append(tasks, newTask("vendor's list", d.list.run))
+	}
 	if d.board != nil {
 		tasks = append(tasks, d.panel, hal.NewWatcher(d.board, d.gesture, d.log.With("room", "hal")))
 	}

@@ -56,6 +56,9 @@ func status(c *call) error {
 	for _, r := range s.Refused {
 		row("not let in", "%s", refusedWords(r))
 	}
+	if s.Central != nil {
+		row("vendor", "%s", centralWords(s.Central))
+	}
 	if s.Board != nil {
 		row("board", "%s, light %s", s.Board.Profile, s.Board.Light)
 		if s.Board.Web != "" {
@@ -90,6 +93,28 @@ func basestationWords(b control.Basestation) string {
 		words += fmt.Sprintf(" for %v: %s", time.Duration(b.Since)*time.Second, b.Error)
 	}
 	return words
+}
+
+// centralWords says what the vendor's word on who enters comes to.
+func centralWords(c *control.Central) string {
+	if !c.On {
+		return "refused by the owner"
+	}
+	var words []string
+	switch {
+	case c.Grants && len(c.Guests) > 0:
+		words = append(words, "grants count, here by one: "+strings.Join(c.Guests, ", "))
+	case c.Grants:
+		words = append(words, "grants count")
+	}
+	if l := c.List; l != nil {
+		list := fmt.Sprintf("list version %d, %d people", l.Version, l.People)
+		if l.Error != "" {
+			list += ", not had now: " + l.Error
+		}
+		words = append(words, list)
+	}
+	return strings.Join(words, "; ")
 }
 
 func pairingWords(p control.Pairing) string {

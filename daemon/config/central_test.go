@@ -3,6 +3,7 @@ package config
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -17,7 +18,7 @@ func TestCentral(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Central{Keys: []string{someVendorKey, "/etc/keyhole/vendor.pem"}, Roles: []string{"viewer", "technician"}}
+	want := Central{Keys: []string{someVendorKey, "/etc/keyhole/vendor.pem"}, Roles: []string{"viewer", "technician"}, Poll: time.Hour}
 	if diff := cmp.Diff(want, c.Central); diff != "" {
 		t.Error(diff)
 	}
@@ -28,6 +29,7 @@ func TestCentral(t *testing.T) {
 
 func TestCentralMistakes(t *testing.T) {
 	const good = "[central]\nkey = '" + someVendorKey + "'\n"
+	const listed = "[pairing]\nmodes = ['central']\n[central]\nlist_key = '" + someVendorKey + "'\n"
 	settingstest.Mistakes(t, testFile, func(text string) error {
 		_, err := Parse([]byte(text), testFile, Overrides{})
 		return err
@@ -41,5 +43,12 @@ func TestCentralMistakes(t *testing.T) {
 		{"[central]\nroles = ['viewer']\nkey = ['a.pem', 'a.pem']", 3, "listed twice"},
 		{"[central]\nroles = ['viewer']\nkey = ['a', 'b', 'c', 'd', 'e']", 3, "5 keys: at most 4"},
 		{"[central]\nroles = ['viewer']\nkey = ['']", 3, "empty"},
+		{good + "roles = ['viewer']\npoll = '5s'", 4, "want 1m to 24h"},
+		{good + "roles = ['viewer']\nlist = 'https://x/{id}'", 4, "fetched only with \"central\" among pairing.modes"},
+		{"[pairing]\nmodes = ['button', 'central']\n" + good + "roles = ['viewer']", 3, "central.list: has no value"},
+		{listed + "list = 'http://x/{id}'", 5, "does not begin with"},
+		{listed + "list = 'https://u:p@x/'", 5, "has a user"},
+		{listed + "list = 'x'", 5, "is no URL"},
+		{"[pairing]\nmodes = ['central']\n[central]\nlist = 'https://x/'", 3, "central.list_key: has no value"},
 	})
 }

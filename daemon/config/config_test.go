@@ -330,15 +330,3 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
-
-// One file serves several versions: what a later one does is a warning here.
-func TestLaterSettingsWarn(t *testing.T) {
-	c, err := Parse([]byte("[pairing]\nmodes = ['button', 'central']"), "k.toml", Overrides{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := "k.toml:2: pairing.modes: \"central\" is not in this version: want \"button\" or \"code\" or \"label\" or \"invite\""
-	if got := c.Warnings.Error(); got != want {
-		t.Errorf("warnings:\n%s\nwant:\n%s", got, want)
-	}
-}

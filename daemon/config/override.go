@@ -9,10 +9,12 @@ import (
 // resolve makes the paths of the file absolute: a relative one is meant from
 // the file's own directory, wherever keyholed was started.
 func (c *Config) resolve(dir string) {
-	paths := []*string{&c.Device.State, &c.Device.Identity, &c.Basestation.SecretFile}
-	for i := range c.Central.Keys {
-		if IsKeyFile(c.Central.Keys[i]) {
-			paths = append(paths, &c.Central.Keys[i])
+	paths := []*string{&c.Device.State, &c.Device.Identity, &c.Basestation.SecretFile, &c.Central.Roots}
+	for _, keys := range [][]string{c.Central.Keys, c.Central.ListKeys} {
+		for i := range keys {
+			if IsKeyFile(keys[i]) {
+				paths = append(paths, &keys[i])
+			}
 		}
 	}
 	paths = append(paths, c.authorityPaths()...)

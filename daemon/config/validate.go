@@ -34,14 +34,15 @@ var (
 )
 
 const (
-	modeButton = "button"
-	modeCode   = "code"
-	modeLabel  = "label"
-	modeInvite = "invite"
+	modeButton  = "button"
+	modeCode    = "code"
+	modeLabel   = "label"
+	modeInvite  = "invite"
+	modeCentral = "central"
 )
 
 var (
-	pairingModes  = settings.Choice{Allowed: []string{modeButton, modeCode, modeLabel, modeInvite}, Later: []string{"central"}}
+	pairingModes  = settings.Choice{Allowed: []string{modeButton, modeCode, modeLabel, modeInvite, modeCentral}}
 	serviceAccess = settings.Choice{Allowed: []string{accessRole, "application"}}
 	boardProfiles = settings.Choice{Allowed: []string{BoardNone, BoardSimulated}}
 )

@@ -46,6 +46,7 @@ type Status struct {
 	Sessions    int                  `json:"sessions"`
 	Tunnels     int                  `json:"tunnels"`
 	Clock       Clock                `json:"clock"`
+	Central     *Central             `json:"central,omitempty"` // absent where the vendor has no word
 	Authorities []Authority          `json:"authorities,omitempty"`
 	Refused     []Refused            `json:"refused,omitempty"`  // certified, and not let in; the last ones
 	Warnings    []string             `json:"warnings,omitempty"` // what the owner should look at, in words
