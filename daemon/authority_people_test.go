@@ -98,7 +98,7 @@ func TestOwnerOverCertifiedUsers(t *testing.T) {
 	if _, err := alice.me(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.revoke("alice@example.net", acl.By{Via: "test"}, func(acl.User) error { return nil }); err != nil {
+	if _, err := c.revoke("alice@example.net", acl.By{Via: "test"}, func(acl.User, bool) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	<-alice.Done()

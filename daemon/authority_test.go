@@ -117,7 +117,7 @@ func TestCertifiedUsersEnterByTheirRole(t *testing.T) {
 		if _, err := alice.Connect(context.Background(), "ssh", false); err == nil {
 			t.Errorf("%s: a viewer came to ssh", path)
 		}
-		wantCode(t, "users", alice.tryCall("GET", "/v1/users", nil, nil), api.CodeForbidden)
+		wantCode(t, "roles", alice.tryCall("GET", "/v1/roles", nil, nil), api.CodeForbidden)
 		adam := c.dial(t, c.staff(t, "adam@example.net"), path)
 		wantEcho(t, adam, "ssh")
 		adam.call("GET", "/v1/users", nil, nil)
@@ -318,7 +318,7 @@ func TestCertifiedUsersAreCut(t *testing.T) {
 			}
 			for _, path := range []session.Path{session.PathTCP, session.PathQUIC} {
 				p := dial(path, -1) // resumes, if it could
-				wantCode(t, "users", p.tryCall("GET", "/v1/users", nil, nil), api.CodeForbidden)
+				wantCode(t, "roles", p.tryCall("GET", "/v1/roles", nil, nil), api.CodeForbidden)
 				if _, err := p.Connect(context.Background(), "pour", false); err == nil {
 					t.Error("a new tunnel was opened")
 				}

@@ -165,6 +165,12 @@ func (d *Daemon) problemOf(err error) *api.Problem {
 		return api.Problemf(api.CodeMalformed, "%s", name.Error())
 	case errors.Is(err, acl.ErrNoUser):
 		return api.Problemf(api.CodeNotFound, "there is no such user")
+	case errors.Is(err, acl.ErrNoGrant), errors.Is(err, acl.ErrNotBlocked):
+		return api.Problemf(api.CodeNotFound, "%s", rootText(err))
+	case errors.Is(err, acl.ErrExceeds):
+		return api.Problemf(api.CodeForbidden, "%s", rootText(err))
+	case errors.Is(err, acl.ErrLimits), errors.Is(err, acl.ErrService), errors.Is(err, acl.ErrBlockName):
+		return api.Problemf(api.CodeMalformed, "%s", rootText(err))
 	case errors.Is(err, acl.ErrAmbiguous), errors.Is(err, acl.ErrLastOwner), errors.Is(err, acl.ErrLastKey),
 		errors.Is(err, acl.ErrKeyTaken), errors.Is(err, acl.ErrCentral), errors.Is(err, acl.ErrOwner), errors.Is(err, acl.ErrFull), errors.Is(err, acl.ErrTooMany):
 		return api.Problemf(api.CodeConflict, "%s", rootText(err))

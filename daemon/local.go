@@ -177,7 +177,7 @@ func (d *Daemon) localRevoke(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	describe(r, "revoke %s", order.Who)
-	anybody := func(acl.User) error { return nil }
+	anybody := func(acl.User, bool) error { return nil }
 	revoked, err := d.revoke(order.Who, localBy(r), anybody)
 	if err != nil {
 		return err

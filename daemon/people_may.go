@@ -51,6 +51,15 @@ func (d *Daemon) mayTouch(c caller, target acl.User) error {
 	return nil
 }
 
+// mayChange says whether a caller may change a user, or give him a role. The caller
+// holds d.changing.
+func (d *Daemon) mayChange(c caller, target acl.User, role *string) error {
+	if role != nil {
+		return d.mayGiveRole(c, target, *role)
+	}
+	return d.mayTouch(c, target)
+}
+
 // mayReach reports whether the caller could tunnel to a service now. One that is not
 // configured leads nowhere.
 func (d *Daemon) mayReach(c caller, service string) bool {

@@ -90,7 +90,7 @@ func TestRevocationCutsEverything(t *testing.T) {
 				<-p.Done()
 			}
 			again := d.dial(t, key, session.PathTCP)
-			wantCode(t, "users", again.tryCall("GET", "/v1/users", nil, nil), how.code)
+			wantCode(t, "roles", again.tryCall("GET", "/v1/roles", nil, nil), how.code)
 			if _, err := again.Connect(context.Background(), "pour", false); err == nil {
 				t.Error("a new tunnel was opened")
 			}

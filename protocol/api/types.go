@@ -138,7 +138,9 @@ type Basestation struct {
 
 // Users is GET /v1/users.
 type Users struct {
-	Users []User `json:"users"`
+	Users []User `json:"users" doc:"everybody, for who may manage users; else the asker alone"`
+
+	Blocked []Blocked `json:"blocked,omitempty" doc:"who stays out, whoever vouches for them; for who may manage users"`
 }
 
 // User is one person with one or more keys.
@@ -149,7 +151,10 @@ type User struct {
 	Kind   string    `json:"kind,omitempty" doc:"authority: named by a certificate, without keys of the list"`
 	Online bool      `json:"online" doc:"whether one of the keys has a session now"`
 
-	Central bool `json:"central,omitempty" doc:"the entry comes from the vendor's list: it can be revoked here, and is changed there"`
+	Limits
+	Grants  []Grant `json:"grants,omitempty" doc:"services that the user may use beyond what the role allows"`
+	Refused string  `json:"refused,omitempty" doc:"why the user may do nothing now: ended, clock not set, outside its hours"`
+	Central bool    `json:"central,omitempty" doc:"the entry comes from the vendor's list: it can be revoked here, and is changed there"`
 }
 
 // UserKey is one key of a person.
@@ -159,10 +164,11 @@ type UserKey struct {
 	Added       *time.Time           `json:"added,omitempty" doc:"by the device's clock, which may have been wrong"`
 }
 
-// UserPatch changes a user: PATCH /v1/users/{name}. Absent fields stay.
+// UserPatch changes a user: PATCH /v1/users/{name}. It has one of the fields.
 type UserPatch struct {
-	Role *string `json:"role,omitempty"`
-	Name *string `json:"name,omitempty"`
+	Role   *string `json:"role,omitempty"`
+	Name   *string `json:"name,omitempty"`
+	Limits *Limits `json:"limits,omitempty" doc:"when the user may do anything; an empty object is always"`
 }
 
 // Revoked answers DELETE /v1/users/{name}.
