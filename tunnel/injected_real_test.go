@@ -233,6 +233,12 @@ func throughCurl(t *testing.T, address string) {
 
 func TestNginxBasic(t *testing.T) {
 	t.Parallel()
+	throughCurl(t, nginxBasic(t))
+}
+
+// nginxBasic starts nginx over site and returns its address.
+func nginxBasic(t testing.TB) (address string) {
+	t.Helper()
 	dir, port := site(t), freePort(t)
 	hash, err := exec.Command(testnet.Program(t, "openssl"), "passwd", "-apr1", thePassword).Output()
 	if err != nil {
@@ -249,7 +255,7 @@ http {
 }`)
 	out := background(t, exec.Command(debian(t, "/usr/sbin/nginx"), "-c", conf))
 	listening(t, "127.0.0.1:"+port, out)
-	throughCurl(t, "127.0.0.1:"+port)
+	return "127.0.0.1:" + port
 }
 
 func writeFile(t testing.TB, path, text string) {
