@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -38,7 +39,12 @@ func Words(ctx context.Context, url string) ([]string, error) {
 	if answer.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("front panel: %s", answer.Status)
 	}
-	lines := bufio.NewScanner(answer.Body)
+	return Look(answer.Body)
+}
+
+// Look reads the first look of the page's event stream.
+func Look(stream io.Reader) ([]string, error) {
+	lines := bufio.NewScanner(stream)
 	lines.Buffer(nil, 1<<20)
 	look := false
 	for lines.Scan() {
