@@ -18,8 +18,8 @@ type Support struct {
 	// has allowed that. Default "support": the device, its events and its audit log. Reload.
 	Role string `toml:"role" reload:"live"`
 	// Key is the fingerprint of the vendor's support key, 64 hexadecimal digits as
-	// `keyhole support --fingerprint FILE` prints it: a hotline must prove that key beside
-	// the code. Default none. Restart.
+	// docs/support.md makes it: a hotline must prove that key beside the code. Default
+	// none. Restart.
 	Key string `toml:"key"`
 	// Digits is the length of the code: 6, or 4 where there is a key. Default 6. Restart.
 	Digits int `toml:"digits"`
