@@ -12,6 +12,7 @@ const (
 	groupUse    = "use"
 	groupPeople = "people"
 	groupHelp   = "help"
+	groupMore   = "more" // only named, so that the help fits a screen
 )
 
 // root returns the command tree.
@@ -51,6 +52,7 @@ func (a *app) root() *cobra.Command {
 		&cobra.Group{ID: groupUse, Title: "Devices and their services:"},
 		&cobra.Group{ID: groupPeople, Title: "Who may enter:"},
 		&cobra.Group{ID: groupHelp, Title: "Help:"},
+		&cobra.Group{ID: groupMore, Title: "More, each with --help of its own:"},
 	)
 	for _, c := range []struct {
 		group string
@@ -58,13 +60,13 @@ func (a *app) root() *cobra.Command {
 	}{
 		{groupUse, a.discoverCommand()}, {groupUse, a.pairCommand()}, {groupUse, a.devicesCommand()},
 		{groupUse, a.servicesCommand()}, {groupUse, a.connectCommand()}, {groupUse, a.openCommand()},
-		{groupUse, a.execCommand()}, {groupUse, a.callCommand()}, {groupUse, a.eventsCommand()},
-		{groupUse, a.forgetCommand()},
+		{groupMore, a.execCommand()}, {groupMore, a.callCommand()}, {groupMore, a.eventsCommand()},
+		{groupMore, a.forgetCommand()},
 		{groupPeople, a.usersCommand()}, {groupPeople, a.revokeCommand()}, {groupPeople, a.roleCommand()}, {groupPeople, a.supportCommand()},
 		{groupPeople, a.auditCommand()},
-		{groupPeople, a.certificateCommand()},
-		{groupPeople, a.inviteCommand()}, {groupPeople, a.invitesCommand()},
-		{groupHelp, demoCommand()}, {groupHelp, a.doctorCommand()}, {groupHelp, a.versionCommand()},
+		{groupMore, a.certificateCommand()},
+		{groupPeople, a.inviteCommand()}, {groupMore, a.invitesCommand()},
+		{groupHelp, demoCommand()}, {groupHelp, a.doctorCommand()}, {groupMore, a.versionCommand()},
 	} {
 		c.GroupID = c.group
 		root.AddCommand(c.Command)

@@ -38,10 +38,18 @@ func usageOf(cmd *cobra.Command) string {
 	}
 	for _, group := range cmd.Groups() {
 		b.WriteString("\n\n" + group.Title)
+		var named []string
 		for _, c := range cmd.Commands() {
-			if c.GroupID == group.ID && c.IsAvailableCommand() {
+			switch {
+			case c.GroupID != group.ID || !c.IsAvailableCommand():
+			case group.ID == groupMore:
+				named = append(named, c.Name())
+			default:
 				fmt.Fprintf(&b, "\n  %-10s %s", c.Name(), c.Short)
 			}
+		}
+		if named != nil {
+			b.WriteString("\n  " + strings.Join(named, ", "))
 		}
 	}
 	if flags := cmd.LocalFlags(); flags.HasAvailableFlags() {
