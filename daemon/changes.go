@@ -89,7 +89,7 @@ func (d *Daemon) Reload(next *config.Config) error {
 	d.bridge.SetServices(services)
 	d.cutNobodies()
 	takeAuthorities()
-	if !merged.Support.Enabled {
+	if !merged.Support.Enabled || merged.Support.Role != running.Support.Role {
 		d.support.hang(pairing.SupportClosed)
 	}
 	if d.mdns != nil {

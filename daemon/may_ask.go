@@ -21,7 +21,7 @@ type askCheck struct {
 
 // askChecks are asked in this order; the first that says yes decides.
 func askChecks() []askCheck {
-	return []askCheck{inviteCheck, centralCheck, certifiedMayAsk, askForApplication, supportAsk}
+	return []askCheck{inviteCheck, centralCheck, certifiedMayAsk, supportAsk, askForApplication}
 }
 
 // mayAsk says whether an introduction is worth an answer, and why: the asker is on

@@ -141,7 +141,7 @@ func TestSupport(t *testing.T) {
 				t.Errorf("%s: %s %s", allowed, r.Status, body)
 			}
 		}
-		for _, refused := range [][2]string{{"GET", "/v1/users"}, {"DELETE", "/v1/users/Alice"}, {"POST", "/v1/reset"}} {
+		for _, refused := range [][2]string{{"GET", "/v1/users/Alice"}, {"DELETE", "/v1/users/Alice"}, {"POST", "/v1/reset"}} {
 			var body any
 			if refused[0] == "POST" {
 				body = api.Reset{Erase: api.EraseEverything}
@@ -150,6 +150,11 @@ func TestSupport(t *testing.T) {
 		}
 		if _, err := p.Connect(context.Background(), "shell", true); err == nil {
 			t.Error("a tunnel without control")
+		}
+		var users api.Users
+		p.call("GET", "/v1/users", nil, &users)
+		if len(users.Users) != 0 || len(users.Blocked) != 0 {
+			t.Errorf("a hotline sees %+v", users)
 		}
 		var state api.Support
 		p.call("GET", "/v1/support", nil, &state)
@@ -171,7 +176,7 @@ func TestSupport(t *testing.T) {
 	}
 	text := strings.Join(lines, "\n")
 	for _, want := range []string{
-		"support code shown", "support began", "support asked GET /v1/audit", "support asked GET /v1/users support never may",
+		"support code shown", "support began", "support asked GET /v1/audit", "support asked DELETE /v1/users/Alice",
 		"support asked POST /v1/reset support never may", "support ended  pressed", "support asked CONNECT shell role support may not",
 	} {
 		contains(t, "the audit log", text, want)
@@ -305,7 +310,7 @@ func TestSupportByHand(t *testing.T) {
 	if _, err := io.ReadFull(tunnel, make([]byte, 5)); err != nil {
 		t.Fatal(err)
 	}
-	wantCode(t, "users with control", p.tryCall("GET", "/v1/users", nil, nil), api.CodeForbidden)
+	wantCode(t, "users with control", p.tryCall("DELETE", "/v1/users/Alice", nil, nil), api.CodeForbidden)
 	wantCode(t, "reset with control", p.tryCall("POST", "/v1/reset", api.Reset{Erase: api.EraseEverything}, nil), api.CodeForbidden)
 	d.press(t, hal.ButtonSupport, 200*time.Millisecond)
 	d.supportPhase(t, pairing.SupportIdle)

@@ -94,7 +94,7 @@ func TestSupportThroughNAT(t *testing.T) {
 			if r := finish(t, desk.Command("curl", "-sf", "-o", "/dev/null", "-w", "%{content_type}", web+"frame.jpg")); r.code != 0 || r.out != "image/jpeg" {
 				t.Errorf("a frame of the camera: %+v", r)
 			}
-			desk.refused(t, exitRefused, "users", boardKey)
+			desk.refused(t, exitRefused, "revoke", boardKey, "Alice")
 			b.keyholed(t, "press", "support", "--hold", "200ms")
 			b.supportIs(t, control.SupportIdle, "")
 			if code := helping.wait(t); code != exitRefused {

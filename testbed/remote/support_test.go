@@ -100,7 +100,7 @@ func TestSupportFromElsewhere(t *testing.T) {
 			if _, err := s.Description(t.Context()); err != nil {
 				t.Error(err)
 			}
-			if _, err := s.Users(t.Context()); err == nil {
+			if users, err := s.Users(t.Context()); err == nil && len(users) > 0 {
 				t.Error("a hotline sees the users")
 			}
 			// The number leads nowhere any more.
@@ -180,6 +180,14 @@ func TestSupportStrangers(t *testing.T) {
 	}
 	if _, err := b.helps(t, home, number, code, client.DialOptions{}); err != nil {
 		t.Errorf("after slips: %v", err)
+	}
+	// A basestation that leads to another device gains nothing: the code is not proven there.
+	liar := startDevice(t, b)
+	liar.waitAttached(t)
+	liar.presses(t, 1500*time.Millisecond)
+	elsewhere, _ := liar.reads(t)
+	if _, err := b.helps(t, newHome(t), elsewhere, code, client.DialOptions{}); !errors.Is(err, client.ErrWrongSupportCode) {
+		t.Errorf("at another device: %v", err)
 	}
 	d.presses(t, 300*time.Millisecond)
 	testnet.Eventually(t, "a press ends it", func() error {
