@@ -114,6 +114,12 @@ func (d *Daemon) sessionHappened(peer identity.Fingerprint, v *visit, ended bool
 	d.events.publish(api.Event{Kind: "session", What: what, User: v.name})
 }
 
+// tunnelsChanged is told by the bridge that a tunnel is there, or no more.
+func (d *Daemon) tunnelsChanged() {
+	d.watching.changed()
+	d.panel.refresh()
+}
+
 // tunnelOpened is called right after a tunnel was answered with yes.
 func (d *Daemon) tunnelOpened(m tunnel.Meta, s tunnel.Service) {
 	if s.Media() {
@@ -122,7 +128,6 @@ func (d *Daemon) tunnelOpened(m tunnel.Meta, s tunnel.Service) {
 		d.record(tunnelEvent(acl.WhatTunnelStarted, m, s))
 	}
 	d.events.publish(api.Event{Kind: "tunnel", What: "opened", User: m.User, Service: s.Name})
-	d.panel.refresh()
 }
 
 func (d *Daemon) tunnelClosed(m tunnel.Meta, s tunnel.Service, r tunnel.Report) {
@@ -130,7 +135,6 @@ func (d *Daemon) tunnelClosed(m tunnel.Meta, s tunnel.Service, r tunnel.Report) 
 	ev.Up, ev.Down, ev.Millis, ev.Why = uint64(r.Up), uint64(r.Down), r.Duration.Milliseconds(), string(r.Why)
 	d.record(ev)
 	d.events.publish(api.Event{Kind: "tunnel", What: "closed", User: m.User, Service: s.Name, Detail: string(r.Why)})
-	d.panel.refresh()
 }
 
 func tunnelEvent(what acl.What, m tunnel.Meta, s tunnel.Service) acl.Event {

@@ -92,7 +92,7 @@ func TestRefusedActionsAreRecorded(t *testing.T) {
 	d.owner(t)
 	p := d.member(t, "Bob", acl.RoleViewer, session.PathTCP)
 	for range 3 {
-		wantCode(t, "users", p.tryCall("GET", "/v1/users", nil, nil), api.CodeForbidden)
+		wantCode(t, "audit", p.tryCall("GET", "/v1/audit", nil, nil), api.CodeForbidden)
 		wantCode(t, "reset", p.tryCall("POST", "/v1/reset", api.Reset{Erase: api.EraseEverything}, nil), api.CodeForbidden)
 		if err := p.refused("shell"); err == nil {
 			t.Fatal("a viewer reached ssh")
@@ -105,7 +105,7 @@ func TestRefusedActionsAreRecorded(t *testing.T) {
 		}
 		got[string(e.Action)+" "+e.Service]++
 	}
-	if want := (map[string]int{"users ": 1, "reset ": 1, "tunnel shell": 1}); fmt.Sprint(got) != fmt.Sprint(want) {
+	if want := (map[string]int{"audit ": 1, "reset ": 1, "tunnel shell": 1}); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("recorded %v, want %v", got, want)
 	}
 }
@@ -240,7 +240,7 @@ func TestGuestsAreNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := d.dial(t, k, session.PathTCP)
-	wantCode(t, "users", p.tryCall("GET", "/v1/users", nil, nil), api.CodeForbidden)
+	wantCode(t, "audit", p.tryCall("GET", "/v1/audit", nil, nil), api.CodeForbidden)
 	for _, what := range []acl.What{acl.WhatSessionStarted, acl.WhatRefused} {
 		if e := d.last(t, what); e.User != "alice@example.net (authority)" || e.Kind != "authority" || e.Fingerprint != k.Fingerprint() {
 			t.Errorf("%s: %+v", what, e.Event)

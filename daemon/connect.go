@@ -89,12 +89,13 @@ func (d *Daemon) tunnel(w http.ResponseWriter, r *http.Request, meta tunnel.Meta
 	if err != nil {
 		return d.openProblem(meta, service, err)
 	}
+	defer t.Close() // after Run nothing; before it, whatever happens, its place is given back
 	if asker != nil {
 		t.Watch(asker)
 	}
 	stream, err := session.Accept(w, r)
 	if err != nil {
-		return errors.Join(err, t.Close())
+		return err
 	}
 	d.tunnelOpened(meta, service)
 	// Not the request's context: a stream that took over the connection ends with

@@ -82,6 +82,7 @@ type Daemon struct {
 	events   events
 	present  presence
 	refusals *refusals
+	watching *watching
 	exports  chan struct{} // holds one for each export of the log under way
 	locked   atomic.Bool   // pairing was locked when it was looked at last
 	doors    doors
@@ -248,6 +249,7 @@ func (d *Daemon) furnish(opened *closers) error {
 	d.bridge = tunnel.NewBridge(tunnel.Config{
 		PerPeer: cfg.Limits.TunnelsPerPeer, Total: cfg.Limits.Tunnels, Idle: cfg.Limits.TunnelIdle,
 		Own: d.doors.own, Log: d.log.With("room", "tunnel"),
+		Changed: d.tunnelsChanged,
 	})
 	opened.add(d.bridge.Close)
 	services, err := serviceTable(cfg, d.doors.own, d.passwordRefused)

@@ -80,7 +80,7 @@ func (p dispatch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if err := route.serve(p.d, w, r, c); err != nil {
-		p.d.refusedLater(c, acl.Action(route.Action), err)
+		p.d.refusedLater(c, route, err)
 		p.d.answerError(w, r, err)
 	}
 }

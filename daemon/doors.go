@@ -207,9 +207,15 @@ func serviceTable(cfg *config.Config, own tunnel.Own, refused passwordRefused) (
 		if err == nil {
 			parsed, err = withCredentials(cfg, s, parsed, refused)
 		}
+		if err == nil && parsed.Type.Media && s.Sets("media") && !s.Media {
+			err = &tunnel.FieldError{Field: "media", Err: errors.New("who has a tunnel to a service of type " + s.Type + " is always shown as watching")}
+		}
 		if err != nil {
 			errs = append(errs, located(s, err)...)
 			continue
+		}
+		if s.Media {
+			parsed = parsed.WithMedia()
 		}
 		services = append(services, parsed)
 	}

@@ -35,6 +35,7 @@ func (d *Daemon) localHandler() http.Handler {
 	handle("POST "+control.RevokeRoute, d.localRevoke)
 	handle("GET "+control.AuditRoute, d.localAudit)
 	handle("GET "+control.VerifyRoute, d.localVerify)
+	handle("GET "+control.SessionsRoute, d.localSessions)
 	handle("POST "+control.ResetRoute, d.localReset)
 	handle("/", func(http.ResponseWriter, *http.Request) error {
 		return api.Problemf(api.CodeNotFound, "this keyholed (%s) does not know the command: the program and the daemon are of different versions", version.String())
@@ -55,7 +56,7 @@ func (d *Daemon) Status() control.Status {
 		ID: me.ID, Fingerprint: me.Fingerprint, Name: me.Name, Product: me.Product, Version: me.Version, Uptime: me.Uptime,
 		Listen: d.listening(), Pairing: localPairingState(d.window.State()), Support: d.support.status(),
 		Basestation: d.station.status(),
-		Users:       len(d.store.Users()), Sessions: len(d.server.Sessions()), Tunnels: d.bridge.Counts().Total,
+		Users:       len(d.store.Users()), Sessions: len(d.server.Sessions()), Tunnels: d.bridge.Counts().Total, Watching: d.watchers(),
 		Clock:       control.Clock{State: "unknown", Now: clock.Now},
 		Warnings:    d.warnings(),
 		Authorities: d.certified.status(), Refused: d.certified.refusals(),
@@ -66,6 +67,10 @@ func (d *Daemon) Status() control.Status {
 	}
 	if d.board != nil {
 		s.Board = &control.Board{Profile: d.config().Board.Profile, Light: d.panel.current().light().String(), Web: d.faceURL()}
+		if d.sim != nil && d.board.Watching != nil {
+			on := d.sim.State().Watching
+			s.Board.Watching = &on
+		}
 	}
 	return s
 }

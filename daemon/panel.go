@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"image"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,7 +23,6 @@ type scene struct {
 	id      string
 	users   int
 	resets  uint64   // factory resets so far
-	media   int      // open camera tunnels: somebody is watching
 	away    bool     // reachable from beyond the local network
 	others  []string // who is connected and not the owner
 	pairing pairing.State
@@ -32,6 +32,7 @@ type scene struct {
 	notice  []string  // what just happened: one big line, then small ones
 
 	oneButton bool
+	watching  []string // who has a tunnel to a camera open
 }
 
 // picture draws the scene. What asks for an action comes first, then what just
@@ -92,15 +93,28 @@ func (s scene) page() *hal.Picture {
 	case s.users == 0:
 		return hal.Page(hal.Line{Text: s.device}, hal.Line{Text: "New", Scale: 2}, hal.Line{Text: "Press PAIR to own"}, hal.Line{Text: s.id[:13]})
 	}
-	state := "Ready"
-	if s.media > 0 {
-		state = fmt.Sprintf("Live %d", s.media)
+	if len(s.watching) > 0 {
+		return hal.Page(hal.Line{Text: s.device}, hal.Line{Text: "Live", Scale: 2}, hal.Line{Text: watchingLine(s.watching)}, hal.Line{Text: s.id[:13]})
 	}
+	state := "Ready"
 	people := plural(s.users, "user")
 	if s.away {
 		people += ", online"
 	}
 	return hal.Page(hal.Line{Text: s.device}, hal.Line{Text: state, Scale: 2}, hal.Line{Text: people}, hal.Line{Text: s.id[:13]})
+}
+
+// watchingLine is "2 watching: Alice, Bob", and where that is too long for the
+// display as many names as fit, never without the number.
+func watchingLine(names []string) string {
+	head := fmt.Sprintf("%d watching: ", len(names))
+	text := head + strings.Join(names, ", ")
+	if len([]rune(text)) <= hal.LineWidth(1) {
+		return text
+	}
+	room := hal.LineWidth(1) - len(head)
+	line := []rune(strings.Join(names, ", "))
+	return head + string(line[:max(0, room-2)]) + ".."
 }
 
 func lines(texts []string) []hal.Line {
@@ -140,7 +154,7 @@ func (s scene) light() hal.Pattern {
 		return hal.FastBlink
 	case s.pairing.Open, s.support.Phase == pairing.SupportWaiting:
 		return hal.SlowBlink
-	case s.media > 0:
+	case len(s.watching) > 0:
 		return hal.On
 	}
 	return hal.Off

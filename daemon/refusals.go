@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -138,10 +139,21 @@ func (d *Daemon) refused(c caller, action acl.Action, service, why string) {
 }
 
 // refusedLater is refused for a handler that let nothing happen after all: whoever
-// asked may manage users, but not this one.
-func (d *Daemon) refusedLater(c caller, action acl.Action, err error) {
+// asked may see himself there, or manage users, but not this one.
+func (d *Daemon) refusedLater(c caller, r route, err error) {
 	var p *api.Problem
 	if errors.As(err, &p) && p.Code() == api.CodeForbidden {
-		d.refused(c, action, "", p.Detail)
+		d.refused(c, r.beyond(), "", p.Detail)
 	}
+}
+
+// beyond is the action that a route needs for all but what is the asker's own.
+func (r route) beyond() acl.Action {
+	switch {
+	case strings.HasPrefix(r.Path, "/v1/users"), strings.HasPrefix(r.Path, "/v1/me/"):
+		return acl.ActionUsers
+	case strings.HasPrefix(r.Path, "/v1/sessions"):
+		return acl.ActionSessions
+	}
+	return acl.Action(r.Action)
 }

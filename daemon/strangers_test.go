@@ -193,7 +193,7 @@ func TestAccessIsSetBack(t *testing.T) {
 	if _, err := io.ReadAll(streams[1]); err == nil {
 		t.Error("the stranger's tunnel ended as if in order")
 	}
-	if live := d.live(); len(live.Tunnels) != 1 || live.Tunnels[0].User != "Alice" {
+	if live := d.live(nil); len(live.Tunnels) != 1 || live.Tunnels[0].User != "Alice" {
 		t.Errorf("tunnels that are left: %+v", live.Tunnels)
 	}
 	if err := nobody.refused("page"); err == nil || err.Error() != stranger.Error() {

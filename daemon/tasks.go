@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 
+	"github.com/keyholed/keyhole/acl"
 	"github.com/keyholed/keyhole/daemon/control"
 	"github.com/keyholed/keyhole/hal"
 	"github.com/keyholed/keyhole/hal/sim"
@@ -126,6 +127,8 @@ func (d *Daemon) openBoard(opened *closers) {
 		board = &hal.Board{}
 	}
 	d.panel = newPanel(board, d.scene, d.log.With("room", "panel"))
+	d.watching = startWatching(board.Watching, func() int { return d.bridge.Counts().Media }, d.log.With("room", "panel"))
+	opened.add(d.watching.close)
 	if d.doors.face != nil {
 		d.doors.page = sim.NewFace(d.sim, sim.FaceOptions{
 			Title: d.config().Device.Name, Log: d.log.With("room", "face"),
@@ -140,7 +143,7 @@ func (d *Daemon) openBoard(opened *closers) {
 func (d *Daemon) scene() scene {
 	s := scene{
 		device: d.config().Device.Name, id: string(d.key.ID()), users: len(d.store.Users()),
-		media: d.bridge.Counts().Media, pairing: d.window.State(), away: d.station.attached(),
+		watching: d.watchers(), pairing: d.window.State(), away: d.station.attached(),
 	}
 	if d.support != nil {
 		s.support, s.call, s.oneButton = d.support.State(), d.support.call.shown(), d.board != nil && len(d.board.Buttons) == 1
@@ -149,9 +152,10 @@ func (d *Daemon) scene() scene {
 	s.resets = epoch - 1
 	seen := map[string]bool{}
 	for _, live := range d.server.Sessions() {
-		if u, ok := d.store.UserOf(live.Peer); ok && u.Role != "owner" && !seen[u.Name] {
-			seen[u.Name] = true
-			s.others = append(s.others, u.Name)
+		u, _ := d.store.UserOf(live.Peer)
+		if name := d.nameOf(live.Peer); name != "" && u.Role != acl.RoleOwner && !seen[name] {
+			seen[name] = true
+			s.others = append(s.others, name)
 		}
 	}
 	return s

@@ -65,26 +65,3 @@ func (d *Daemon) me(w http.ResponseWriter, _ *http.Request, c caller) error {
 	api.WriteJSON(w, me)
 	return nil
 }
-
-func (d *Daemon) sessions(w http.ResponseWriter, _ *http.Request, _ caller) error {
-	api.WriteJSON(w, d.live())
-	return nil
-}
-
-// live lists who is connected and what is open.
-func (d *Daemon) live() api.Sessions {
-	list := api.Sessions{Sessions: []api.Session{}, Tunnels: []api.Tunnel{}}
-	for _, s := range d.server.Sessions() {
-		list.Sessions = append(list.Sessions, api.Session{
-			Number: s.Number, User: d.nameOf(s.Peer), Fingerprint: s.Peer, Path: string(s.Path), Via: string(s.Via), Remote: s.Remote.String(),
-			Seconds: int64(time.Since(s.Since).Seconds()),
-		})
-	}
-	for _, t := range d.bridge.List() {
-		list.Tunnels = append(list.Tunnels, api.Tunnel{
-			User: t.Meta.User, Service: t.Service, Path: t.Meta.Path, Up: t.Up, Down: t.Down,
-			Seconds: int64(time.Since(t.Since).Seconds()),
-		})
-	}
-	return list
-}

@@ -31,7 +31,17 @@ type Board struct {
 	Buttons map[string]Button // by name; may be empty
 	Light   Light             // nil: the board has none
 	Display Display           // nil: the board has none
+
+	// Watching is a light of its own that is on while somebody watches, and has no
+	// other meaning: nothing that blinks can hide it. Nil: the board has none.
+	Watching Light
 }
+
+// Names of lights, as a board's description gives them.
+const (
+	LightStatus   = "status"   // Board.Light
+	LightWatching = "watching" // Board.Watching
+)
 
 // Rules says which gestures each button takes part in. Where there are several
 // buttons, only the one named ButtonReset can be held and confirmed, and none
@@ -73,6 +83,9 @@ func (b *Board) Close() error {
 	}
 	if b.Light != nil {
 		errs = append(errs, b.Light.Close())
+	}
+	if b.Watching != nil {
+		errs = append(errs, b.Watching.Close())
 	}
 	if b.Display != nil {
 		errs = append(errs, b.Display.Close())

@@ -46,6 +46,9 @@ type Config struct {
 	// Own is asked about every address right before it is dialled, host names
 	// resolved. Nil: nothing is our own.
 	Own Own
+	// Changed is called after a tunnel was opened or has ended, without locks held,
+	// possibly from several goroutines. It must not block. Nil: nobody is told.
+	Changed func()
 	// Log gets one line for each tunnel when it has ended. Nil: none.
 	Log *slog.Logger
 }
@@ -113,6 +116,7 @@ type Tunnel struct {
 	service  Service
 	since    time.Time
 	upstream net.Conn // nil while dialling
+	open     bool     // not dialling any more; guarded by Bridge.mu
 	traffic  Traffic
 	guard    *guard          // nil: the access list has decided, nobody counts passwords
 	ctx      context.Context // done when the tunnel is cut
@@ -126,6 +130,7 @@ type Live struct {
 	Service  string
 	Type     string
 	Since    time.Time
+	Media    bool  // somebody may be watching or listening: it is open, and to such a service
 	Up, Down int64 // bytes so far
 }
 
@@ -137,15 +142,31 @@ func (b *Bridge) Open(ctx context.Context, m Meta, s Service) (*Tunnel, error) {
 	if err != nil {
 		return nil, err
 	}
+	opened := false
+	defer func() {
+		if !opened { // whatever happened
+			t.release()
+		}
+	}()
 	// A tunnel that is cut while it dials does not wait for the answer.
 	dialing, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	defer context.AfterFunc(t.ctx, func() { stop(context.Cause(t.ctx)) })()
 	if t.upstream, err = b.Dial(dialing, s); err != nil {
-		t.release()
 		return nil, err
 	}
+	opened = true
+	b.mu.Lock()
+	t.open = true
+	b.mu.Unlock()
+	b.changed()
 	return t, nil
+}
+
+func (b *Bridge) changed() {
+	if b.config.Changed != nil {
+		b.config.Changed()
+	}
 }
 
 func (b *Bridge) reserve(m Meta, s Service) (*Tunnel, error) {
@@ -170,13 +191,19 @@ func (t *Tunnel) release() {
 	t.cut(nil)
 	b := t.bridge
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.live[t.number] != t {
-		return
+	there := b.live[t.number] == t
+	if there {
+		delete(b.live, t.number)
+		b.countLocked(t, -1)
 	}
-	delete(b.live, t.number)
-	b.countLocked(t, -1)
+	b.mu.Unlock()
+	if there {
+		b.changed()
+	}
 }
+
+// mediaLocked reports whether somebody may be watching or listening through it.
+func (t *Tunnel) mediaLocked() bool { return t.open && t.service.Media() }
 
 // Watch has the passwords counted that go through the tunnel, by the ledger of
 // failed tries that asker belongs to. It is called before Run, for services whose
@@ -238,7 +265,7 @@ func (b *Bridge) List() []Live {
 func (t *Tunnel) now() Live {
 	return Live{
 		Number: t.number, Meta: t.meta, Service: t.service.Name, Type: t.service.Type.Name,
-		Since: t.since, Up: t.traffic.Up(), Down: t.traffic.Down(),
+		Since: t.since, Media: t.mediaLocked(), Up: t.traffic.Up(), Down: t.traffic.Down(),
 	}
 }
 
@@ -256,7 +283,7 @@ func (b *Bridge) Counts() Counts {
 	c := Counts{Total: len(b.live), ByType: make(map[string]int)}
 	for _, t := range b.live {
 		c.ByType[t.service.Type.Name]++
-		if t.service.Media() {
+		if t.mediaLocked() {
 			c.Media++
 		}
 	}

@@ -49,6 +49,9 @@ func status(c *call) error {
 	row("users", "%d", s.Users)
 	row("sessions", "%d", s.Sessions)
 	row("tunnels", "%d", s.Tunnels)
+	if n := len(s.Watching); n > 0 {
+		row("watching", "%d: %s", n, strings.Join(s.Watching, ", "))
+	}
 	row("clock", "%s", s.Clock.State)
 	for _, a := range s.Authorities {
 		row("authority "+a.Name, "%s", authorityWords(a))
@@ -60,7 +63,7 @@ func status(c *call) error {
 		row("vendor", "%s", centralWords(s.Central))
 	}
 	if s.Board != nil {
-		row("board", "%s, light %s", s.Board.Profile, s.Board.Light)
+		row("board", "%s, light %s%s", s.Board.Profile, s.Board.Light, watchingWords(s.Board.Watching))
 		if s.Board.Web != "" {
 			row("front panel", "%s", s.Board.Web)
 		}
@@ -71,6 +74,17 @@ func status(c *call) error {
 		row("warning", "%s", warning)
 	}
 	return w.Flush()
+}
+
+// watchingWords is the light for those who watch, where the board has one.
+func watchingWords(on *bool) string {
+	switch {
+	case on == nil:
+		return ""
+	case *on:
+		return ", watching light on"
+	}
+	return ", watching light off"
 }
 
 // basestationWords says how the device can be asked for from beyond its network.

@@ -122,10 +122,19 @@ type Service struct {
 	// the file again. Default none: the service asks its clients itself.
 	Credentials string `toml:"credentials"`
 
+	// Media says that who has a tunnel to it may be watching or listening, so that
+	// the light for that is on and the display names him. Default true for rtsp,
+	// where it cannot be false, and false for other types: set it for a camera's
+	// pictures over http.
+	Media bool `toml:"media"`
+
 	file  string
 	lines map[string]int
 	line  int
 }
+
+// Sets reports whether the file has the key, whatever its value.
+func (s Service) Sets(key string) bool { return s.lines[key] != 0 }
 
 // Pairing is how new users come to the device.
 type Pairing struct {

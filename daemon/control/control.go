@@ -17,15 +17,16 @@ import (
 
 // Routes of the control socket. Both ends use these names.
 const (
-	StatusRoute  = "/v1/status"  // GET Status
-	PairingRoute = "/v1/pairing" // POST PairingOrder, answers Pairing
-	PressRoute   = "/v1/press"   // POST Press, answers Pressed
-	DisplayRoute = "/v1/display" // GET a PNG image
-	UsersRoute   = "/v1/users"   // GET api.Users
-	RevokeRoute  = "/v1/revoke"  // POST Revoke, answers api.Revoked
-	AuditRoute   = "/v1/audit"   // GET ?after=N&limit=M api.Audit; &format=jsonl an export
-	VerifyRoute  = "/v1/verify"  // GET AuditVerdict
-	ResetRoute   = "/v1/reset"   // POST api.Reset, answers api.ResetBegun
+	StatusRoute   = "/v1/status"   // GET Status
+	PairingRoute  = "/v1/pairing"  // POST PairingOrder, answers Pairing
+	PressRoute    = "/v1/press"    // POST Press, answers Pressed
+	DisplayRoute  = "/v1/display"  // GET a PNG image
+	UsersRoute    = "/v1/users"    // GET api.Users
+	RevokeRoute   = "/v1/revoke"   // POST Revoke, answers api.Revoked
+	AuditRoute    = "/v1/audit"    // GET ?after=N&limit=M api.Audit; &format=jsonl an export
+	SessionsRoute = "/v1/sessions" // GET api.Sessions
+	VerifyRoute   = "/v1/verify"   // GET AuditVerdict
+	ResetRoute    = "/v1/reset"    // POST api.Reset, answers api.ResetBegun
 )
 
 // Status is what `keyholed status --json` prints. Scripts rely on it: fields are
@@ -45,6 +46,7 @@ type Status struct {
 	Users       int                  `json:"users"`
 	Sessions    int                  `json:"sessions"`
 	Tunnels     int                  `json:"tunnels"`
+	Watching    []string             `json:"watching"` // who has a camera's tunnel open, each once; never null
 	Clock       Clock                `json:"clock"`
 	Central     *Central             `json:"central,omitempty"` // absent where the vendor has no word
 	Authorities []Authority          `json:"authorities,omitempty"`
@@ -90,8 +92,11 @@ type Basestation struct {
 // Board is the hardware as far as a person sees it.
 type Board struct {
 	Profile string `json:"profile"`
-	Light   string `json:"light"`         // the light's pattern in words
-	Web     string `json:"web,omitempty"` // URL of the simulated board's page
+	Light   string `json:"light"` // the light's pattern in words
+	// Watching says whether the light for those who watch is on; absent where the
+	// board has none.
+	Watching *bool  `json:"watching,omitempty"`
+	Web      string `json:"web,omitempty"` // URL of the simulated board's page
 }
 
 // Clock says whether grants with an end can be judged.

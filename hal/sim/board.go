@@ -15,13 +15,14 @@ import (
 )
 
 // Options choose what the board has. The zero value is a board with all three
-// buttons, a light and a display.
+// buttons, both lights and a display.
 type Options struct {
-	Buttons   []string // names; nil: pair, support, reset
-	NoLight   bool
-	NoDisplay bool
-	NoBounce  bool   // contacts that close once, as no real ones do
-	Seed      uint64 // of the bounce; the same seed bounces alike
+	Buttons    []string // names; nil: pair, support, reset
+	NoLight    bool
+	NoWatching bool // no light of its own for those who watch
+	NoDisplay  bool
+	NoBounce   bool   // contacts that close once, as no real ones do
+	Seed       uint64 // of the bounce; the same seed bounces alike
 }
 
 // Errors of a hand at the board.
@@ -41,8 +42,8 @@ type Board struct {
 	mu      sync.Mutex
 	rng     *rand.Rand                 // guarded by mu
 	shown   *hal.Picture               // guarded by mu; replaced, never changed
-	pattern hal.Pattern                // guarded by mu
-	lit     bool                       // guarded by mu
+	status  lamp                       // guarded by mu
+	watched lamp                       // guarded by mu
 	closed  bool                       // guarded by mu
 	changed map[chan struct{}]struct{} // guarded by mu
 	gone    chan struct{}              // closed by Close of the display, light or board
@@ -68,7 +69,10 @@ func New(o Options) *Board {
 		b.hal.Buttons[name] = button
 	}
 	if !o.NoLight {
-		b.hal.Light = newLight(b)
+		b.hal.Light = newLight(b, &b.status)
+	}
+	if !o.NoWatching {
+		b.hal.Watching = newLight(b, &b.watched)
 	}
 	if !o.NoDisplay {
 		b.hal.Display = display{b}
@@ -98,6 +102,8 @@ type State struct {
 	Pattern hal.Pattern  // how the light shines
 	Lit     bool         // whether it is lit at this moment
 	Down    []string     // buttons that are held, in order of the board
+
+	Watching bool // whether the light for those who watch is lit
 }
 
 // State returns what the board shows now. The picture must not be changed.
@@ -110,7 +116,7 @@ func (b *Board) State() State {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return State{Picture: b.shown, Pattern: b.pattern, Lit: b.lit, Down: down}
+	return State{Picture: b.shown, Pattern: b.status.pattern, Lit: b.status.lit, Down: down, Watching: b.watched.lit}
 }
 
 // Changed returns a channel that holds one value whenever the State may have

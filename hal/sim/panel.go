@@ -2,18 +2,25 @@ package sim
 
 import "github.com/keyholed/keyhole/hal"
 
+// A lamp is what one sees of a light. Guarded by Board.mu.
+type lamp struct {
+	pattern hal.Pattern
+	lit     bool
+}
+
 // light shows on the board what a Blinker makes of the patterns.
 type light struct {
 	board   *Board
+	lamp    *lamp
 	blinker *hal.Blinker
 }
 
-func newLight(b *Board) *light {
-	return &light{board: b, blinker: hal.NewBlinker(func(on bool) error {
+func newLight(b *Board, shown *lamp) *light {
+	return &light{board: b, lamp: shown, blinker: hal.NewBlinker(func(on bool) error {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		if b.lit != on {
-			b.lit = on
+		if shown.lit != on {
+			shown.lit = on
 			b.notifyLocked()
 		}
 		return nil
@@ -22,8 +29,8 @@ func newLight(b *Board) *light {
 
 func (l *light) Set(p hal.Pattern) error {
 	l.board.mu.Lock()
-	if l.board.pattern != p {
-		l.board.pattern = p
+	if l.lamp.pattern != p {
+		l.lamp.pattern = p
 		l.board.notifyLocked()
 	}
 	l.board.mu.Unlock()
@@ -32,7 +39,7 @@ func (l *light) Set(p hal.Pattern) error {
 
 func (l *light) Close() error {
 	l.board.mu.Lock()
-	l.board.pattern = hal.Off
+	l.lamp.pattern = hal.Off
 	l.board.mu.Unlock()
 	return l.blinker.Close()
 }

@@ -27,6 +27,8 @@ type hello struct {
 	Buttons []helloButton `json:"buttons"`
 	Light   bool          `json:"light"`
 	Display bool          `json:"display"`
+
+	Watching bool `json:"watching"` // whether there is a light for those who watch
 }
 
 type helloButton struct {
@@ -41,6 +43,8 @@ type look struct {
 	Pattern string   `json:"pattern"`
 	Lit     bool     `json:"lit"`
 	Down    []string `json:"down"`
+
+	Watching bool `json:"watching"`
 }
 
 // watch is GET /events: server-sent events "hello" and "look", the latter
@@ -98,7 +102,7 @@ func (f *Face) leave(id string, s *stream) {
 
 func (f *Face) hello(id string) hello {
 	front := f.board.HAL()
-	h := hello{Stream: id, Title: f.options.Title, Light: front.Light != nil, Display: front.Display != nil}
+	h := hello{Stream: id, Title: f.options.Title, Light: front.Light != nil, Display: front.Display != nil, Watching: front.Watching != nil}
 	for _, name := range front.Names() {
 		h.Buttons = append(h.Buttons, helloButton{Name: name, Hint: f.options.Hints[name]})
 	}
@@ -112,6 +116,8 @@ func lookOf(s State) look {
 		Pattern: s.Pattern.String(),
 		Lit:     s.Lit,
 		Down:    append([]string{}, s.Down...),
+
+		Watching: s.Watching,
 	}
 }
 

@@ -146,7 +146,7 @@ func (l AuditLine) how() string {
 	add("%s", strings.TrimSpace(first(l.Path, l.By.Via)+" "+first(l.Way, l.By.Way)))
 	add("from %s", first(l.Source, l.By.Source))
 	if l.Up+l.Down > 0 {
-		words = append(words, fmt.Sprintf("%s up, %s down", bytesOf(l.Up), bytesOf(l.Down)))
+		words = append(words, fmt.Sprintf("%s up, %s down", Bytes(l.Up), Bytes(l.Down)))
 	}
 	if l.Millis > 0 {
 		words = append(words, (time.Duration(l.Millis) * time.Millisecond).Round(max(time.Millisecond, 100*time.Millisecond)).String())
@@ -166,8 +166,8 @@ func first(a, b string) string {
 	return b
 }
 
-// bytesOf is a size for people, in powers of 1,000.
-func bytesOf(n uint64) string {
+// Bytes is a number of bytes for people, in powers of 1,000.
+func Bytes(n uint64) string {
 	switch {
 	case n < 1000:
 		return fmt.Sprintf("%d B", n)

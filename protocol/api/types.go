@@ -178,33 +178,6 @@ type Revoked struct {
 	SessionsClosed int                    `json:"sessions_closed"`
 }
 
-// Sessions is GET /v1/sessions.
-type Sessions struct {
-	Sessions []Session `json:"sessions"`
-	Tunnels  []Tunnel  `json:"tunnels"`
-}
-
-// Session is one live connection of a client.
-type Session struct {
-	Number      uint64               `json:"number"`
-	User        string               `json:"user,omitempty" doc:"absent for a client that is not paired"`
-	Fingerprint identity.Fingerprint `json:"fingerprint"`
-	Path        string               `json:"path"`
-	Via         string               `json:"via"`
-	Remote      string               `json:"remote"`
-	Seconds     int64                `json:"seconds" doc:"age"`
-}
-
-// Tunnel is one live connection to a service.
-type Tunnel struct {
-	User    string `json:"user"`
-	Service string `json:"service"`
-	Path    string `json:"path"`
-	Up      int64  `json:"up" doc:"bytes from the client to the service"`
-	Down    int64  `json:"down" doc:"bytes from the service to the client"`
-	Seconds int64  `json:"seconds" doc:"age"`
-}
-
 // Audit is a page of GET /v1/audit?after=N&limit=M.
 type Audit struct {
 	Entries []json.RawMessage `json:"entries" doc:"lines of the log as they are signed, oldest first"`

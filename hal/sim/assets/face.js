@@ -67,6 +67,9 @@ function look(state) {
   $("light").toggleAttribute("data-lit", state.lit);
   const light = "Light: " + state.pattern;
   if ($("light").getAttribute("aria-label") !== light) $("light").setAttribute("aria-label", light);
+  $("watching").toggleAttribute("data-lit", state.watching);
+  const watching = state.watching ? "Somebody watches" : "Nobody watches";
+  if ($("watching").getAttribute("aria-label") !== watching) $("watching").setAttribute("aria-label", watching);
   for (const [name, key] of keys) {
     const down = state.down.includes(name);
     if (down && !key.since) key.since = performance.now();
@@ -203,6 +206,7 @@ function hello(front) {
   $("title").textContent = front.title;
   document.title = front.title + " · front panel";
   $("light").hidden = !front.light;
+  $("watching").hidden = !front.watching;
   $("glass").hidden = !front.display;
   const names = front.buttons.map((b) => b.name).join();
   if (names !== [...keys.keys()].join()) {
