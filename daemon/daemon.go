@@ -91,6 +91,7 @@ type Daemon struct {
 	certified  *certified // who is here by a certificate
 	invited    invited
 	inviteEnds inviteEnds
+	labelling  sync.Mutex // one label is made at a time; taken before no other lock of ours
 
 	// changing is held from looking at a user to changing him, so that who may be
 	// changed is still who is changed. It is taken before every other lock.
@@ -262,7 +263,9 @@ func (d *Daemon) furnish(opened *closers) error {
 	opened.add(d.guests.close)
 	d.window, err = pairing.New(pairing.Config{
 		Modes: cfg.Pairing.Modes, Display: d.board != nil && d.board.Display != nil, Device: d.key.Fingerprint(), Granter: granter{d}, Changed: d.pairingChanged,
-		Counter: tryCounter(filepath.Join(cfg.Device.Identity, "pairing-tries")), Log: d.log.With("room", "pairing"),
+		Counter: tryCounter(filepath.Join(cfg.Device.Identity, "pairing-tries")),
+		Label:   d.readLabel(), LabelAlways: cfg.Pairing.LabelAlways, Failures: failures(filepath.Join(cfg.Device.Identity, failuresFile)),
+		Log: d.log.With("room", "pairing"),
 	})
 	if err != nil {
 		return err

@@ -41,9 +41,10 @@ func inviteRoutes() routes {
 }
 
 // byInvite reports whether this device pairs by invite.
-func (d *Daemon) byInvite() bool {
-	return slices.Contains(d.config().Pairing.Modes, pairing.ModeInvite)
-}
+func (d *Daemon) byInvite() bool { return d.pairsBy(pairing.ModeInvite) }
+
+// pairsBy reports whether a mode is configured.
+func (d *Daemon) pairsBy(mode string) bool { return slices.Contains(d.config().Pairing.Modes, mode) }
 
 func (d *Daemon) invite(w http.ResponseWriter, r *http.Request, c caller) error {
 	var body api.InviteRequest

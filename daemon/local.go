@@ -36,6 +36,7 @@ func (d *Daemon) localHandler() http.Handler {
 	handle("GET "+control.AuditRoute, d.localAudit)
 	handle("GET "+control.VerifyRoute, d.localVerify)
 	handle("GET "+control.SessionsRoute, d.localSessions)
+	handle("POST "+control.LabelRoute, d.localLabel)
 	handle("POST "+control.ResetRoute, d.localReset)
 	handle("/", func(http.ResponseWriter, *http.Request) error {
 		return api.Problemf(api.CodeNotFound, "this keyholed (%s) does not know the command: the program and the daemon are of different versions", version.String())
@@ -200,6 +201,7 @@ func (d *Daemon) warnings() []string {
 	if d.window.State().Locked {
 		w = append(w, "pairing is locked after too many tries: hold the pair button for 10 s")
 	}
+	w = append(w, d.labelWarning()...)
 	w = append(w, d.station.warnings()...)
 	w = append(w, d.centralWarnings()...)
 	w = append(w, d.certified.warnings()...)

@@ -86,7 +86,7 @@ func table() routes {
 			Action: string(acl.ActionReset), Request: api.Reset{}, Answer: api.ResetBegun{}, Refuses: []api.Code{api.CodeUnavailable}}, (*Daemon).resetByOwner},
 		{api.Operation{Method: "GET", Path: "/v1/openapi.json", Summary: "This description.",
 			Action: string(acl.ActionDevice), Answer: nil}, (*Daemon).openAPI},
-	}, inviteRoutes())
+	}, inviteRoutes(), labelRoutes())
 }
 
 // openAPI serves the description of the table above.

@@ -31,6 +31,7 @@ const usage = `keyholed makes this device reachable by the people who own it, an
   keyholed pair open|accept [FINGERPRINT]|close    what presses of the pair button do
   keyholed press pair|support|reset [--hold DURATION]    on the simulated board
   keyholed display [--png FILE]             what the simulated display shows
+  keyholed label [--png FILE] [--replace]   make the code for the sticker, tell it once
   keyholed users [--json]                   who may enter
   keyholed revoke USER|FINGERPRINT          and who may no longer
   keyholed audit [--json] [--after N]       who did, tried and was refused what; --json is an export
@@ -62,7 +63,7 @@ type command struct {
 var commands = []command{
 	{"run", runDaemon}, {"check", check}, {"init", initialise},
 	{"status", status}, {"pair", pair}, {"press", press}, {"display", display},
-	{"users", users}, {"revoke", revoke}, {"audit", audit}, {"reset", reset}, {"version", printVersion},
+	{"users", users}, {"revoke", revoke}, {"audit", audit}, {"reset", reset}, {"label", label}, {"version", printVersion},
 }
 
 // A call is one invocation with the flags that every command shares.

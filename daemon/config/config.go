@@ -138,9 +138,15 @@ func (s Service) Sets(key string) bool { return s.lines[key] != 0 }
 
 // Pairing is how new users come to the device.
 type Pairing struct {
-	// Modes are the ways to pair while a window is open: "button". An empty list
-	// means that nobody can pair. Default ["button"]. Restart.
+	// Modes are the ways to pair: "button" and "code" (on a display) while a window
+	// is open, "label" (the code on the sticker, see `keyholed label`) then too, and
+	// "invite" by a link from somebody who has paired. An empty list means that
+	// nobody can pair. Default ["button"]. Restart.
 	Modes []string `toml:"modes"`
+	// LabelAlways takes the code of the label without an open window too, for a
+	// device whose button nobody can press: whoever has read the sticker may then pair
+	// at any time, as long as he is on the device's own network. Default false. Restart.
+	LabelAlways bool `toml:"label_always"`
 	// Role is what everybody becomes who pairs after the owner: "viewer", "guest",
 	// "admin", or one of [[role]]. Default "viewer". Reload.
 	Role string `toml:"role" reload:"live"`

@@ -73,6 +73,9 @@ func TestTerminalIsReadByAForeignReader(t *testing.T) {
 		if got := scan(t, render(t, c.Blocks())); got != text {
 			t.Errorf("%d modules: read %q, want %q", c.Size, got, text)
 		}
+		if got := scan(t, c.Picture(3)); got != text {
+			t.Errorf("a picture: read %q, want %q", got, text)
+		}
 		for line := range strings.Lines(c.Coloured()) {
 			if !strings.HasPrefix(line, "\x1b[97;40m") || !strings.HasSuffix(line, "\x1b[0m\n") {
 				t.Fatalf("a line without its colours: %q", line)
