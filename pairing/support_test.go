@@ -41,6 +41,13 @@ func (s *shelf) Store(b []byte) error {
 	return nil
 }
 
+// written is how often something was stored, and what last.
+func (s *shelf) written() (times int, last string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stores, string(s.data)
+}
+
 // A desk is a Supporter that remembers.
 type desk struct {
 	mu      sync.Mutex
@@ -384,7 +391,7 @@ func TestSupportTries(t *testing.T) {
 		if _, err := h.begin(t, hotline(1), code); err != nil {
 			t.Fatal(err)
 		}
-		if got := string(h.shelf.data); got != `{"codes":[{"age":0,"tries":1}]}`+"\n" {
+		if _, got := h.shelf.written(); got != `{"codes":[{"age":0,"tries":1}]}`+"\n" {
 			t.Error(got)
 		}
 	})
@@ -488,28 +495,28 @@ func TestSupportBudget(t *testing.T) {
 			once(t, h)
 			time.Sleep(time.Hour)
 		}
-		stores := h.shelf.stores
+		stores, _ := h.shelf.written()
 		for range 15 { // restarted each hour: ten minutes are lost once
 			h = h.reboot(t)
 			time.Sleep(time.Hour + time.Second)
 			synctest.Wait()
 		}
 		once(t, h)
-		if n := h.shelf.stores - stores; n > 15*6+2 {
-			t.Errorf("%d writes", n)
+		if n, _ := h.shelf.written(); n-stores > 15*6+2 {
+			t.Errorf("%d writes", n-stores)
 		}
 	})
 	supportRule(t, "what was used ages out and nothing more is written", func(t *testing.T, h *helpline) {
 		once(t, h)
 		time.Sleep(25 * time.Hour)
 		synctest.Wait()
-		stores := h.shelf.stores
+		stores, _ := h.shelf.written()
 		if stores > 2+6+24 {
 			t.Errorf("%d writes for one code", stores)
 		}
 		time.Sleep(100 * time.Hour)
 		synctest.Wait()
-		if h.shelf.stores != stores {
+		if n, _ := h.shelf.written(); n != stores {
 			t.Error("an idle device writes")
 		}
 	})

@@ -75,7 +75,7 @@ type Introduce struct {
 	Presence   []byte      `cbor:"6,keyasint,omitempty"` // for the node, at most 256 bytes
 
 	// Prove makes Pass for each handshake, in a client whose pass is good for one only.
-	Prove func(handshake [32]byte) ([]byte, error) `cbor:"-"`
+	Prove func(handshake [32]byte) ([]byte, error) `cbor:"-" json:"-"`
 }
 
 // Attached is the body of KindAttached.
