@@ -107,7 +107,7 @@ func wantsBasic(h http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if u, p, ok := r.BasicAuth(); !ok || u != theUser || p != thePassword {
 			w.Header().Set("WWW-Authenticate", `Basic realm="cam"`)
-			http.Error(w, "who are you?", 401)
+			http.Error(w, "who are you?", http.StatusUnauthorized)
 			return
 		}
 		h.ServeHTTP(w, r)

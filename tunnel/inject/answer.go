@@ -13,7 +13,6 @@ import (
 // problem is an answer of the device in the service's place.
 type problem struct {
 	status int
-	title  string
 	detail string
 	wait   time.Duration // until trying again makes sense; 0: not said
 }

@@ -118,7 +118,10 @@ func (c *Conn) read(p []byte, wait bool) (int, error) {
 		if c.sent < len(c.out) {
 			n := copy(p, c.out[c.sent:])
 			if c.sent += n; c.sent == len(c.out) {
-				c.out, c.sent = nil, 0
+				c.out, c.sent = c.out[:0], 0
+				if cap(c.out) > keptIdle {
+					c.out = nil
+				}
 			}
 			return n, nil
 		}
@@ -166,7 +169,7 @@ func (c *Conn) fromSocket(p []byte, wait bool) (int, error) {
 // wait is for read to have something to tell.
 func (c *Conn) wait() error {
 	c.dry = false
-	if len(c.out) > 0 || c.final != nil || c.over.Load() {
+	if c.sent < len(c.out) || c.final != nil || c.over.Load() {
 		return nil
 	}
 	// An error is for the read that follows to meet.

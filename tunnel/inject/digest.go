@@ -3,10 +3,9 @@ package inject
 import (
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
-	"fmt"
 	"hash"
-	"io"
 	"slices"
 	"strings"
 )
@@ -21,7 +20,7 @@ type answers struct {
 	ha1    string // hash of user, realm and password
 	count  uint32 // nc of the last answer
 	hash   hash.Hash
-	sum    []byte
+	text   []byte // of h, used again
 }
 
 func newAnswers(o offer, who Credentials) *answers {
@@ -62,12 +61,14 @@ func (a *answers) renew(nonce string) {
 
 // h is the hash of its arguments, one after the other, in hexadecimal.
 func (a *answers) h(parts ...string) string {
-	a.hash.Reset()
+	a.text = a.text[:0]
 	for _, p := range parts {
-		_, _ = io.WriteString(a.hash, p) // a hash takes everything
+		a.text = append(a.text, p...)
 	}
-	a.sum = a.hash.Sum(a.sum[:0])
-	return hex.EncodeToString(a.sum)
+	a.hash.Reset()
+	_, _ = a.hash.Write(a.text) // a hash takes everything
+	a.text = a.hash.Sum(a.text[:0])
+	return hex.EncodeToString(a.text)
 }
 
 // to returns the value of Authorization for one request, and the part of it
@@ -80,30 +81,33 @@ func (a *answers) to(method, uri string) (value, mark string) {
 	a.count++
 	nonce := a.nonce()
 	ha2 := a.h(method, ":", uri)
-	nc := fmt.Sprintf("%08x", a.count)
+	nc := hex.EncodeToString(binary.BigEndian.AppendUint32(nil, a.count))
 	if a.offer.qop {
 		mark = a.h(a.ha1, ":", nonce, ":", nc, ":", a.cnonce, ":auth:", ha2)
 	} else {
 		mark = a.h(a.ha1, ":", nonce, ":", ha2)
 	}
-	var b strings.Builder
-	b.Grow(400)
 	// Quotation marks as RFC 7616 §3.4 has them: some servers compare to the letter.
-	b.WriteString(`Digest username="` + escapeQuotes(a.who.User) + `", realm="` + a.offer.of("realm") +
-		`", nonce="` + nonce + `", uri="` + uri + `", response="` + mark + `"`)
+	b := make([]byte, 0, 400)
+	add := func(parts ...string) {
+		for _, p := range parts {
+			b = append(b, p...)
+		}
+	}
+	add(`Digest username="`, escapeQuotes(a.who.User), `", realm="`, a.offer.of("realm"), `", nonce="`, nonce, `", uri="`, uri, `", response="`, mark, `"`)
 	if name := a.offer.of("algorithm"); name != "" {
-		b.WriteString(", algorithm=" + name)
+		add(", algorithm=", name)
 	}
 	if opaque := a.offer.of("opaque"); opaque != "" {
-		b.WriteString(`, opaque="` + opaque + `"`)
+		add(`, opaque="`, opaque, `"`)
 	}
 	if a.offer.qop {
-		b.WriteString(", qop=auth, nc=" + nc)
+		add(", qop=auth, nc=", nc)
 	}
 	if a.offer.qop || a.offer.sess {
-		b.WriteString(`, cnonce="` + a.cnonce + `"`)
+		add(`, cnonce="`, a.cnonce, `"`)
 	}
-	return b.String(), mark
+	return string(b), mark
 }
 
 var quoting = strings.NewReplacer(`\`, `\\`, `"`, `\"`)

@@ -15,7 +15,6 @@ type framing struct {
 	state    chunkState
 	digits   int // of the size so far
 	trailers int // bytes of trailers and extensions so far
-	line     int // bytes of the present trailer line
 }
 
 type framingKind uint8
@@ -28,11 +27,12 @@ const (
 
 // chunkState is where in a chunked body the next byte stands.
 //
-//	size [; extension] CR LF data CR LF … 0 CR LF [trailer CR LF]… CR LF
+//	size [spaces] [; extension] CR LF data CR LF … 0 CR LF [trailer CR LF]… CR LF
 type chunkState uint8
 
 const (
-	chunkSize chunkState = iota
+	chunkSize    chunkState = iota
+	chunkPadding            // spaces after the size, with which old servers fill a fixed width
 	chunkExtension
 	chunkSizeLF
 	chunkData
@@ -100,6 +100,19 @@ func (f *framing) step(c byte) (reason string) {
 	switch f.state {
 	case chunkSize:
 		return f.stepSize(c)
+	case chunkPadding:
+		switch c {
+		case ' ', '\t':
+			if f.trailers++; f.trailers > maxExtension {
+				return badChunk
+			}
+		case ';':
+			f.state = chunkExtension
+		case '\r':
+			f.state = chunkSizeLF
+		default:
+			return badChunk
+		}
 	case chunkExtension:
 		switch {
 		case c == '\r':
@@ -139,7 +152,9 @@ func (f *framing) stepSize(c byte) (reason string) {
 	case ok && f.digits < maxChunkDigits:
 		f.left = f.left<<4 | int64(digit)
 		f.digits++
-	case f.digits > 0 && (c == ';' || c == ' ' || c == '\t'):
+	case f.digits > 0 && (c == ' ' || c == '\t'):
+		f.state = chunkPadding
+	case f.digits > 0 && c == ';':
 		f.state = chunkExtension
 	case f.digits > 0 && c == '\r':
 		f.state = chunkSizeLF

@@ -108,7 +108,7 @@ func isToken(b []byte) bool {
 }
 
 // commonNames are the fields that nearly every message has, so that their names
-// need no memory of their own.
+// need no memory of their own. Sorted.
 var commonNames = []string{
 	"accept", "accept-encoding", "accept-language", "accept-ranges", "authorization", "cache-control", "connection", "content-base", "content-length", "content-type",
 	"cookie", "cseq", "date", "etag", "expires", "host", "keep-alive", "last-modified", "location", "origin", "public", "range", "referer", "rtp-info", "sec-fetch-dest",
@@ -130,10 +130,10 @@ func lower(name []byte) string {
 	low, high := 0, len(commonNames)
 	for low < high {
 		mid := (low + high) / 2
-		switch c := strings.Compare(commonNames[mid], string(b)); {
-		case c == 0:
-			return commonNames[mid]
-		case c < 0:
+		switch common := commonNames[mid]; {
+		case common == string(b): // compared in place, without a copy
+			return common
+		case common < string(b):
 			low = mid + 1
 		default:
 			high = mid

@@ -32,6 +32,7 @@ type web struct {
 	// Guarded by mu.
 	req      request
 	busy     bool // from the head of a request to the end of its answer
+	begun    bool // the head of the answer is with the client
 	answered bool // the answer is complete; busy if the request is not
 	raw      bool // after 101
 	half     bool // the client has ended
@@ -168,13 +169,13 @@ func (w *web) begin(raw []byte) {
 	}
 	w.sending = !w.body.done()
 	req.sent = !w.sending
-	w.scratch = append(append(w.scratch[:0], req.head...), authorizationLine(req.auth)...)
+	w.scratch = appendAuthorization(append(w.scratch[:0], req.head...), req.auth)
 	w.mu.Lock()
 	if w.over.Load() {
 		w.mu.Unlock()
 		return
 	}
-	w.req, w.busy, w.answered = req, true, false
+	w.req, w.busy, w.begun, w.answered = req, true, false, false
 	up := w.up
 	w.mu.Unlock()
 	w.passOn(up, w.scratch)
@@ -184,11 +185,12 @@ func (w *web) begin(raw []byte) {
 // find: it may have answered already.
 func (w *web) passOn(up Upstream, p []byte) { _, _ = up.Write(p) }
 
-func authorizationLine(a authorization) string {
-	if a.value == "" {
-		return "\r\n"
+// appendAuthorization ends a head with its authorization.
+func appendAuthorization(out []byte, a authorization) []byte {
+	if a.value != "" {
+		out = append(append(append(out, "Authorization: "...), a.value...), "\r\n"...)
 	}
-	return "Authorization: " + a.value + "\r\n\r\n"
+	return append(out, "\r\n"...)
 }
 
 // moreBody takes bytes of the request's body.
@@ -238,16 +240,13 @@ func (w *web) restLocked() {
 	w.busy = false
 	w.req.auth = authorization{}
 	w.changed.Broadcast()
-	if w.half && !w.raw {
-		_ = w.up.CloseWrite() // an error is for the reader to meet
-	}
 }
 
-// closeWriteLocked is part of talk. A service told that the client is done might
-// not wait for its request to be sent again.
+// closeWriteLocked is part of talk. While the request might have to be sent again
+// the service is not told that the client is done.
 func (w *web) closeWriteLocked() error {
 	w.half = true
-	if w.busy && !w.raw && w.req.sent {
+	if w.busy && !w.raw && w.req.sent && !w.begun {
 		return nil
 	}
 	return w.up.CloseWrite()
@@ -284,7 +283,7 @@ func (w *web) check() (body framing, status int, reason string) {
 	case bytes.ContainsAny(host, "@/?#\\\" \t,"):
 		return body, 400, "a Host that is none"
 	}
-	if reason := w.originForm(string(host)); reason != "" {
+	if reason := w.originForm(host); reason != "" {
 		return body, 400, reason
 	}
 	if expect, many := h.only("expect"); many || expect != nil && lower(expect) != "100-continue" {
@@ -296,7 +295,7 @@ func (w *web) check() (body framing, status int, reason string) {
 
 // originForm turns the target into a path. A proxy's form is taken when it names
 // this very host.
-func (w *web) originForm(host string) (reason string) {
+func (w *web) originForm(host []byte) (reason string) {
 	target := w.heads.target
 	switch {
 	case target[0] == '/' || target == "*" && w.heads.method == "OPTIONS":
@@ -309,7 +308,7 @@ func (w *web) originForm(host string) (reason string) {
 	if end < 0 {
 		rest, end = rest+"/", len(rest)
 	}
-	if !strings.EqualFold(rest[:end], host) || host == "" {
+	if !strings.EqualFold(rest[:end], string(host)) || len(host) == 0 {
 		return "a target at another host"
 	}
 	if rest[end] == '?' {

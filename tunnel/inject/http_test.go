@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -410,6 +411,17 @@ func TestOneTriesAtATime(t *testing.T) {
 			t.Error("the next one does not try")
 		}
 	})
+}
+
+func TestCommonNames(t *testing.T) {
+	if !slices.IsSorted(commonNames) {
+		t.Error("commonNames is not sorted")
+	}
+	for _, name := range []string{"Host", "CONTENT-LENGTH", "www-authenticate", "X-Other", "X-" + strings.Repeat("Y", 40)} {
+		if got := lower([]byte(name)); got != strings.ToLower(name) {
+			t.Errorf("lower(%q) = %q", name, got)
+		}
+	}
 }
 
 // A page that the account may not see is no wrong password; three before anything

@@ -24,8 +24,6 @@ const (
 	// maxTries bounds the 401 to one request: without authorization, with one
 	// that was out of date, and a stale nonce in between.
 	maxTries = 4
-	// keptIdle is what a connection keeps of its buffers between two requests.
-	keptIdle = 2 << 10
 )
 
 // through is part of talk.
@@ -191,10 +189,20 @@ func (w *web) respond(raw []byte) error {
 	}
 	w.out = w.rewriteAnswer(w.out)
 	w.down = downBody
+	w.answerBegun()
 	if w.bodyDown.done() {
 		w.complete()
 	}
 	return nil
+}
+
+// answerBegun passes on the end of a client that ended before its answer came.
+func (w *web) answerBegun() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.begun = true; w.half && !w.over.Load() {
+		_ = w.up.CloseWrite() // an error is for the reader to meet
+	}
 }
 
 // interim passes on what comes before the answer, where the client knows of
@@ -237,6 +245,7 @@ func (w *web) upgraded() error {
 	}
 	w.out = w.rewriteAnswer(w.out)
 	w.down = downRaw
+	w.answerBegun()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.raw, w.answered = true, true
@@ -395,7 +404,7 @@ func (w *web) setMine(mine bool) {
 func (w *web) sendAgain() error {
 	w.mu.Lock()
 	message := append([]byte(nil), w.req.head...)
-	message = append(append(message, authorizationLine(w.req.auth)...), w.req.kept...)
+	message = append(appendAuthorization(message, w.req.auth), w.req.kept...)
 	up := w.up
 	w.mu.Unlock()
 	err := send(up, message)

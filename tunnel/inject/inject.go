@@ -48,6 +48,8 @@ const (
 	// got its last answer: enough to reach the end of a form, so that it reads
 	// the answer, and no way to keep the device busy.
 	maxIgnored = 16 << 20
+	// keptIdle is what a connection keeps of its buffers between two requests.
+	keptIdle = 2 << 10
 	// answerTime is how long the service may take to accept a request that is
 	// sent again, or to answer a scout. Requests are small and services near.
 	answerTime = 10 * time.Second

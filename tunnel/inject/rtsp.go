@@ -234,8 +234,7 @@ func (s *stream) message(body []byte) error {
 // whole is the request as the service gets it.
 func (a *asked) whole() []byte {
 	out := make([]byte, 0, len(a.head)+len(a.auth.value)+len(a.body)+32)
-	out = append(append(out, a.head...), authorizationLine(a.auth)...)
-	return append(out, a.body...)
+	return append(appendAuthorization(append(out, a.head...), a.auth), a.body...)
 }
 
 // rewriteRTSP appends the fields that are not about passwords.

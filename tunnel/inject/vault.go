@@ -100,8 +100,7 @@ func (v *Vault) restingLocked() *Refusal {
 // try waits for leave to use the password. With mine the caller is the one who
 // finds out whether it is right, and must call accept, refuse or leave.
 func (v *Vault) try(ctx context.Context) (mine bool, _ *Refusal) {
-	late := time.NewTimer(tryTime)
-	defer late.Stop()
+	var late <-chan time.Time
 	for {
 		v.mu.Lock()
 		trying := v.trying
@@ -115,11 +114,16 @@ func (v *Vault) try(ctx context.Context) (mine bool, _ *Refusal) {
 			return true, nil
 		}
 		v.mu.Unlock()
+		if late == nil {
+			timer := time.NewTimer(tryTime)
+			defer timer.Stop()
+			late = timer.C
+		}
 		select {
 		case <-trying:
 		case <-ctx.Done():
 			return false, &Refusal{Why: errBusy}
-		case <-late.C:
+		case <-late:
 			return false, &Refusal{Why: errBusy}
 		}
 	}
