@@ -112,7 +112,9 @@ type Service struct {
 	// Address is where it listens: "IP:PORT", "HOST:PORT" or "unix:/PATH".
 	// Required.
 	Address string `toml:"address"`
-	// Access is who decides about entering: "role", the access list. Default
+	// Access is who decides about entering: "role", the access list, or
+	// "application", the service itself, by its own password (http and rtsp only):
+	// then everybody reaches it, and failed passwords are slowed down. Default
 	// "role".
 	Access string `toml:"access"`
 	// Credentials is a file with the user name and password of an http or rtsp
