@@ -17,17 +17,22 @@ import (
 
 func (a *app) connectCommand() *cobra.Command {
 	var unix string
+	var e elsewhere
 	c := &cobra.Command{
 		Use: "connect [DEVICE] SERVICE[:LOCALPORT]... [--unix PATH]", Short: "Open local ports to services, until interrupted", Args: words(1, -1),
 		Long: `Prints one URL for each service and bridges until interrupted. Ports are on the loopback
 address; web pages of others cannot use those of http services. Other users of this machine
 can reach a port: where there are any, use --unix, which only you may open.
-DEVICE may be left out where one device is paired.`,
-		Example: `  keyhole connect rtsp web:8080`,
+DEVICE may be left out where one device is paired. One that is not paired is ID, ID@HOST or
+an address, or an ID known to the basestation that --at names; its services that ask
+for a password themselves can be connected to.`,
+		Example: `  keyhole connect rtsp web:8080
+  keyhole connect mfrggzdfmztwq2lknnwg23tpob@192.0.2.7 web`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.connect(cmd.Context(), cmd, args, unix)
+			return a.connect(cmd.Context(), cmd, args, unix, e)
 		},
 	}
+	e.flags(c)
 	c.Flags().StringVar(&unix, "unix", "", "serve on a Unix socket at `PATH` instead of a port")
 	return a.jsonFlag(c)
 }
@@ -84,7 +89,7 @@ type ways struct {
 	forwards []*client.Forward
 }
 
-func (a *app) connect(ctx context.Context, cmd *cobra.Command, args []string, unix string) error {
+func (a *app) connect(ctx context.Context, cmd *cobra.Command, args []string, unix string, e elsewhere) error {
 	for _, word := range args[min(1, len(args)-1):] { // whatever DEVICE is, these are services
 		if _, err := parseWish(word); err != nil {
 			return usagef(cmd, "%v", err)
@@ -101,7 +106,7 @@ func (a *app) connect(ctx context.Context, cmd *cobra.Command, args []string, un
 	if unix != "" && len(names) != 1 {
 		return usagef(cmd, "--unix is one socket for one service")
 	}
-	w, err := a.openWays(ctx, cmd, h, target, names, unix)
+	w, err := a.openWays(ctx, cmd, h, target, names, unix, e)
 	if err != nil {
 		return err
 	}
@@ -115,7 +120,7 @@ func (a *app) connect(ctx context.Context, cmd *cobra.Command, args []string, un
 }
 
 // openWays opens a session and a local port for each service.
-func (a *app) openWays(ctx context.Context, cmd *cobra.Command, h *client.Home, target string, names []string, unix string) (*ways, error) {
+func (a *app) openWays(ctx context.Context, cmd *cobra.Command, h *client.Home, target string, names []string, unix string, e elsewhere) (*ways, error) {
 	var wishes []wish
 	for _, name := range names {
 		w, err := parseWish(name)
@@ -124,11 +129,7 @@ func (a *app) openWays(ctx context.Context, cmd *cobra.Command, h *client.Home, 
 		}
 		wishes = append(wishes, w)
 	}
-	// Who is not paired has all tunnels in the one session: the device has few places
-	// for strangers.
-	_, unknown := h.Lookup(target)
-	o := client.DialOptions{Tunnels: unknown == nil, Log: a.log()}
-	conn, err := a.dial(ctx, h, target, o)
+	conn, o, err := a.dialFor(ctx, cmd, h, target, e)
 	if err != nil {
 		return nil, err
 	}

@@ -35,7 +35,7 @@ func (a *app) open(ctx context.Context, cmd *cobra.Command, args []string, with 
 	if err != nil {
 		return err
 	}
-	w, err := a.openWays(ctx, cmd, h, target, names, "")
+	w, err := a.openWays(ctx, cmd, h, target, names, "", elsewhere{})
 	if err != nil {
 		return err
 	}
