@@ -18,4 +18,5 @@ var certifiedMayAsk = askCheck{
 		}
 		return "an authority is configured", d.certified.any()
 	},
+	anybody: true, // what he has cannot be looked at before there is a session
 }
