@@ -59,7 +59,7 @@ func (b *base) station() string {
 // it is there when this returns.
 func newRemoteBoard(t *testing.T, h host, name string, at *base) *board {
 	t.Helper()
-	b := prepareBoard(t, h, strings.Replace(boardConfig, boardKey, name, 1)+at.station())
+	b := prepareBoard(t, h, strings.Replace(boardConfig, boardKey, name, 1)+at.station()+"[pairing]\nmodes = [\"button\", \"invite\"]\n")
 	b.run(t)
 	b.attached(t)
 	return b
