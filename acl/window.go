@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/keyholed/keyhole/protocol/identity"
 )
 
 // A Window is written as its days and its hours: "mon-fri 08:00-17:30",
@@ -109,3 +111,10 @@ func (m Minute) String() string { return fmt.Sprintf("%02d:%02d", m/60, m%60) }
 // Refuses says why l does not hold now: "ended", "clock not set", "outside its
 // hours"; "" when it does.
 func (l Limits) Refuses(clock Clock) string { return l.refuses(clock) }
+
+// Over reports whether the user who has the key may do nothing now, by his end or
+// his hours. It is false for a key that is not in the list.
+func (s *Store) Over(f identity.Fingerprint) bool {
+	u := s.current.Load().byKey[f]
+	return u != nil && u.refusesBy(s.clock) != ""
+}

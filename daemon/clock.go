@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"os"
 	"strings"
 	"sync"
@@ -17,20 +18,38 @@ const timesyncStamp = "/run/systemd/timesync/synchronized"
 
 // clock tells the time and whether to believe it: that of the kernel where an NTP
 // client has set it, else the one that the basestation told since this start, else
-// nobody's.
+// nobody's. It does not go back within a run, and one before the floor is nobody's.
 func (d *Daemon) clock() acl.Clock {
-	c := acl.Clock{Now: time.Now(), Known: synchronized(unix.Adjtimex, timesyncStamp)}
-	c.Boot, c.Up = kernelRun()
-	if d.station == nil {
-		return c
-	}
-	if told, ok := d.station.clock.now(); ok && !c.Known {
+	now, known := (*d.kernel.Load())()
+	c := acl.Clock{Now: now, Known: known}
+	if known {
+		c.Now = d.steady.see(now)
+	} else if told, ok := d.station.toldTime(); ok {
 		c.Now, c.Known = told, true
+		if seen, ok := d.steady.since(); ok && told.Before(seen) {
+			c.Now = seen
+		}
 	}
-	if floor := d.station.floor.Load(); floor > 0 {
+	if floor := d.floor.Load(); floor > 0 {
 		c.Floor = time.Unix(floor, 0)
+		c.Known = c.Known && !c.Now.Before(c.Floor)
 	}
 	return c
+}
+
+// systemClock is the kernel's time and whether an NTP client has set it.
+func systemClock() (time.Time, bool) {
+	return time.Now(), synchronized(unix.Adjtimex, timesyncStamp)
+}
+
+func (d *Daemon) setKernelClock(f func() (now time.Time, known bool)) { d.kernel.Store(&f) }
+
+// toldTime is the time as the basestation told it, if there is one and it did.
+func (s *station) toldTime() (time.Time, bool) {
+	if s == nil {
+		return time.Time{}, false
+	}
+	return s.clock.now()
 }
 
 // floorEvery is how far the time floor may lag behind: each step is written to
@@ -38,17 +57,39 @@ func (d *Daemon) clock() acl.Clock {
 const floorEvery = time.Hour
 
 // raiseFloor keeps that it is not earlier than now. Only a clock that the owner's
-// own system vouches for does that: a floor never sinks, and a basestation that
-// told a year too many would end every grant for good.
-func (s *station) raiseFloor(synchronized bool, now time.Time) {
-	if !synchronized || now.Unix() < s.floor.Load()+int64(floorEvery/time.Second) {
+// own system vouches for does that, and only a time that has held: a floor never
+// sinks, and a basestation that told a year too many, or a slip of an hour, would
+// end every grant for good.
+func (d *Daemon) raiseFloor() {
+	now, known := (*d.kernel.Load())()
+	if !known {
 		return
 	}
-	_ = s.file.change(func(st *stationState) bool { // the status tells of it
-		st.Time = now.Unix()
+	d.steady.see(now)
+	seen, _ := d.steady.since()
+	if seen.Unix() < d.floor.Load()+int64(floorEvery/time.Second) {
+		return
+	}
+	_ = d.memory.change(func(st *stationState) bool { // the status tells of it
+		st.Time = max(st.Time, seen.Unix())
 		return true
 	})
-	s.floor.Store(now.Unix())
+	d.floor.Store(seen.Unix())
+}
+
+// followClock is the task that raises the floor.
+func (d *Daemon) followClock(ctx context.Context, ready func()) error {
+	hourly := time.NewTicker(floorEvery)
+	defer hourly.Stop()
+	ready()
+	for {
+		d.raiseFloor()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hourly.C:
+		}
+	}
 }
 
 // toldClock is the time as the basestation told it. Zero: it did not.

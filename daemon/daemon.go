@@ -59,22 +59,28 @@ type Daemon struct {
 
 	cfg atomic.Pointer[config.Config]
 
-	key      *identity.Key
-	reset    session.ResetKey
-	store    *acl.Store
-	window   *pairing.Window
-	bridge   *tunnel.Bridge
-	tries    *tries.Ledger // passwords of services that authenticate by themselves
-	server   *session.Server
-	routes   routes
-	monitor  *netstate.Monitor
-	mdns     *discovery.Announcer // nil when quiet
-	board    *hal.Board           // nil: no board
-	sim      *sim.Board           // nil: the board is real or absent
-	panel    *panel
-	station  *station // nil: no basestation
-	support  *support // nil before furnish
-	guests   *guests
+	key     *identity.Key
+	reset   session.ResetKey
+	store   *acl.Store
+	window  *pairing.Window
+	bridge  *tunnel.Bridge
+	tries   *tries.Ledger // passwords of services that authenticate by themselves
+	server  *session.Server
+	routes  routes
+	monitor *netstate.Monitor
+	mdns    *discovery.Announcer // nil when quiet
+	board   *hal.Board           // nil: no board
+	sim     *sim.Board           // nil: the board is real or absent
+	panel   *panel
+	station *station // nil: no basestation
+	support *support // nil before furnish
+	guests  *guests
+	memory  *stationFile // of the basestation, and of the time
+	steady  steadyClock
+	floor   atomic.Int64 // of time, in seconds; as in memory
+	// kernel is systemClock; tests set it.
+	kernel atomic.Pointer[func() (now time.Time, known bool)]
+
 	asks     []askCheck // of introductions by strangers
 	grants   *grantDesk // nil: no grant of the vendor counts
 	list     *listDesk  // nil: no list of the vendor is fetched
@@ -120,6 +126,7 @@ func New(o Options) (*Daemon, error) {
 		ready: make(chan struct{}), stopping: make(chan struct{}), hurry: make(chan struct{}),
 		exports: make(chan struct{}, maxExports),
 	}
+	d.setKernelClock(systemClock)
 	d.guests, d.asks = newGuests(func(p acl.Principal) bool { return d.store.IsBlocked(p) }, d.guestEnded), askChecks()
 	d.erasing, d.endReset = context.WithCancel(context.Background())
 	d.cfg.Store(o.Config)
@@ -153,6 +160,8 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err := d.openIdentity(); err != nil {
 		return err
 	}
+	d.memory = openStationFile(d.config().Device.Identity, d.config().Basestation.Keys, d.log.With("room", "basestation"))
+	d.floor.Store(d.memory.now().Time)
 	if err := d.openStore(&opened); err != nil {
 		return err
 	}

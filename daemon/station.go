@@ -10,10 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/keyholed/keyhole/daemon/config"
 	"github.com/keyholed/keyhole/internal/durable"
@@ -46,7 +43,6 @@ type station struct {
 
 	complaints *complaints
 	told       *told
-	floor      atomic.Int64 // of time, in seconds; as in the file
 
 	inbox   chan message   // from the link to handle; when it is full, messages are lost
 	started sync.WaitGroup // goroutines of introductions
@@ -72,7 +68,7 @@ func (d *Daemon) openStation(socket *session.Socket) error {
 		d: d, log: d.log.With("room", "basestation"), config: cfg.Basestation, socket: socket,
 		inbox: make(chan message, inboxMost), port: d.portBeside(socket),
 	}
-	s.file = openStationFile(cfg.Device.Identity, s.config.Keys, s.log)
+	s.file = d.memory
 	roots, err := s.file.roots(s.config.Keys)
 	if err != nil {
 		return err
@@ -82,7 +78,6 @@ func (d *Daemon) openStation(socket *session.Socket) error {
 		return err
 	}
 	kept := s.begin()
-	s.floor.Store(kept.Time)
 	s.complaints = newComplaints(s.log)
 	s.told = &told{log: s.log}
 	s.open = newIntroductions(time.Now)
@@ -199,12 +194,9 @@ func (s *station) run(ctx context.Context, ready func()) error {
 }
 
 func (s *station) followNetwork(ctx context.Context, changes <-chan struct{}) {
-	hourly := time.NewTicker(floorEvery)
-	defer hourly.Stop()
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	for {
-		s.raiseFloor(synchronized(unix.Adjtimex, timesyncStamp), time.Now())
 		select {
 		case <-ctx.Done():
 			return
@@ -213,7 +205,6 @@ func (s *station) followNetwork(ctx context.Context, changes <-chan struct{}) {
 		case <-look.C:
 			s.told.report(s.link.Status())
 			continue
-		case <-hourly.C:
 		}
 	}
 }
@@ -221,7 +212,7 @@ func (s *station) followNetwork(ctx context.Context, changes <-chan struct{}) {
 // linkChanged is told by the link what happened.
 func (s *station) linkChanged(e attach.LinkEvent) {
 	if e.Unix != 0 {
-		s.clock.told(e.Unix, s.floor.Load())
+		s.clock.told(e.Unix, s.d.floor.Load())
 	}
 	if e.State == attach.StateAttached && e.Controller.IsValid() {
 		s.file.learn(s.link.Status().Address, s.link.Known(), s.link.Roots())

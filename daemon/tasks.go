@@ -23,6 +23,8 @@ func (d *Daemon) newTasks() ([]Task, error) {
 	tasks := []Task{
 		newTask("sessions", d.serveSessions),
 		newTask("control socket", d.serveControl),
+		newTask("clock", d.followClock),
+		newTask("limits", d.followLimits),
 		d.monitor,
 		watchdog,
 	}
