@@ -213,14 +213,14 @@ func TestChainsAndPairedKeys(t *testing.T) {
 		if me, err := p.me(); err != nil || me.User != "Bob" || me.Role != acl.RoleViewer {
 			t.Errorf("%s: %+v, %v", name, me, err)
 		}
-		wantCode(t, name, p.tryCall("GET", "/v1/users", nil, nil), api.CodeForbidden)
+		wantCode(t, name, p.tryCall("GET", "/v1/roles", nil, nil), api.CodeForbidden)
 		p.Close()
 	}
 	p := c.dial(t, certify(t, bob, c.ca.Sign(csr, named("adam@example.net"))), session.PathTCP)
 	if me, err := p.me(); err != nil || me.User != "Bob" {
 		t.Errorf("%+v, %v", me, err)
 	}
-	p.call("GET", "/v1/users", nil, nil) // as adam
+	p.call("GET", "/v1/roles", nil, nil) // as adam
 }
 
 // curl is the same client, with the file that keyhole keeps.

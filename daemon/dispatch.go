@@ -73,7 +73,7 @@ func (p dispatch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if route.Action != public {
 		decision := p.d.decide(c, acl.Action(route.Action), acl.Service{})
 		p.d.recordSupport(c, r, decision)
-		if !decision.Allow && !p.d.mayList(c, route) {
+		if !decision.Allow && !p.d.mayList(c, route) && !p.d.mayForHimself(c, route) {
 			p.d.refused(c, acl.Action(route.Action), "", decision.Why)
 			p.d.refuse(w, c, decision)
 			return

@@ -13,10 +13,13 @@ import (
 // users lists everybody for who may manage users, and the asker to himself.
 func (d *Daemon) users(w http.ResponseWriter, _ *http.Request, c caller) error {
 	list := d.people()
-	if d.stillMay(c, acl.ActionUsers) != nil {
+	if no := d.stillMay(c, acl.ActionUsers); no != nil {
+		if !c.paired {
+			return no
+		}
 		mine := api.Users{Users: []api.User{}}
 		for _, u := range list.Users {
-			if c.paired && u.Name == c.user.Name {
+			if u.Name == c.user.Name {
 				mine.Users = append(mine.Users, u)
 			}
 		}

@@ -10,6 +10,17 @@ import (
 // What people may do to each other: nobody gives more than he has, and nobody touches
 // who has more. Owner is the owners' to give alone.
 
+// forHimself are the operations on users that whoever is on the list may ask about his
+// own entry. Their handlers see to it that he gets no further.
+var forHimself = []string{
+	"GET /v1/users", "GET /v1/users/{user}", "PATCH /v1/users/{user}", "DELETE /v1/users/{user}", "POST /v1/users/{user}/keys",
+}
+
+func (d *Daemon) mayForHimself(c caller, r route) bool {
+	return c.paired && slices.Contains(forHimself, r.Method+" "+r.Path) &&
+		d.store.Decide(acl.Principal{Fingerprint: c.peer}, acl.ActionMe, acl.Service{}).Allow
+}
+
 // mine are the roles that the caller has now: as a user, and as a guest.
 func (c caller) mine(d *Daemon) []string {
 	var roles []string
