@@ -23,6 +23,7 @@ type app struct {
 	dir     string
 	verbose bool
 	json    bool
+	at      elsewhere
 }
 
 // home opens the Home that --home names.
@@ -65,7 +66,13 @@ const slowDial = time.Second
 func (a *app) dial(ctx context.Context, h *client.Home, target string, o client.DialOptions) (*client.Conn, error) {
 	o.Log = a.log()
 	defer a.waiting("looking for " + target)()
-	conn, err := h.Dial(ctx, target, o)
+	dial := h.Dial
+	if a.at.given() {
+		dial = func(ctx context.Context, target string, o client.DialOptions) (*client.Conn, error) {
+			return a.dialAt(ctx, h, target, o)
+		}
+	}
+	conn, err := dial(ctx, target, o)
 	if err != nil {
 		return nil, err
 	}

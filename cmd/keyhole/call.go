@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) callCommand() *cobra.Command {
-	return a.jsonFlag(&cobra.Command{
+	return a.atFlag(a.jsonFlag(&cobra.Command{
 		Use: "call [DEVICE] METHOD PATH [BODY]", Short: "A request to the device's API: JSON in, JSON out", Args: words(2, 4),
 		Long: `BODY is JSON, or - for standard input. The answer goes to standard output; a refusal is told
 in words, with --json as the problem document itself.`,
@@ -24,7 +24,7 @@ in words, with --json as the problem document itself.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.call(cmd.Context(), cmd, args)
 		},
-	})
+	}))
 }
 
 // methods that make sense: CONNECT is `keyhole exec`.

@@ -116,11 +116,11 @@ func why(err error) string {
 }
 
 func (a *app) servicesCommand() *cobra.Command {
-	return a.jsonFlag(&cobra.Command{
+	return a.atFlag(a.jsonFlag(&cobra.Command{
 		Use: "services [DEVICE]", Short: "What a device offers", Args: words(0, 1),
 		Example: "  keyhole services",
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.services(cmd.Context(), args) },
-	})
+	}))
 }
 
 func (a *app) services(ctx context.Context, args []string) error {

@@ -10,13 +10,13 @@ import (
 )
 
 func (a *app) execCommand() *cobra.Command {
-	return &cobra.Command{
+	return a.atFlag(&cobra.Command{
 		Use: "exec [DEVICE] SERVICE", Short: "One connection on standard input and output", Args: words(1, 2),
 		Example: `  ssh -o ProxyCommand="keyhole exec ssh" root@camera`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.exec(cmd.Context(), cmd, args)
 		},
-	}
+	})
 }
 
 func (a *app) exec(ctx context.Context, cmd *cobra.Command, args []string) error {
