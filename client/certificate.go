@@ -12,6 +12,7 @@ import (
 	"github.com/keyholed/keyhole/authority"
 	"github.com/keyholed/keyhole/internal/durable"
 	"github.com/keyholed/keyhole/protocol/identity"
+	"github.com/keyholed/keyhole/protocol/session"
 )
 
 // A Certificate is what an authority says of this client's key. Every device is
@@ -120,6 +121,7 @@ func (h *Home) changeKey(change func(*identity.Key) (*identity.Key, error)) erro
 			return fmt.Errorf("identity: %w", err)
 		}
 		h.key = k
+		h.resumption = session.NewResumption() // a resumed session shows what the first one showed
 		return nil
 	})
 }

@@ -21,7 +21,7 @@ type askCheck struct {
 
 // askChecks are asked in this order; the first that says yes decides.
 func askChecks() []askCheck {
-	return []askCheck{inviteCheck, centralCheck, certifiedMayAsk, supportAsk, askForApplication}
+	return []askCheck{inviteCheck, centralCheck, certifiedBefore, supportAsk, askForApplication, askForAuthority}
 }
 
 // mayAsk says whether an introduction is worth an answer, and why: the asker is on

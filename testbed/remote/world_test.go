@@ -94,6 +94,12 @@ func startDevice(t testing.TB, b *base) *device {
 
 func startIn(t testing.TB, b *base, dir, service string) *device {
 	t.Helper()
+	return startWith(t, b, dir, service, "")
+}
+
+// startWith is startIn with some more TOML.
+func startWith(t testing.TB, b *base, dir, service, more string) *device {
+	t.Helper()
 	text := fmt.Sprintf(`
 [device]
 name = "Front door"
@@ -110,7 +116,7 @@ address = %q
 [board]
 profile = "simulated"
 web = "127.0.0.1:0"
-`, filepath.Join(dir, "state"), filepath.Join(dir, "identity"), b.address, b.Keys()[0], service)
+`, filepath.Join(dir, "state"), filepath.Join(dir, "identity"), b.address, b.Keys()[0], service) + more
 	cfg, err := config.Parse([]byte(text), filepath.Join(dir, "keyholed.toml"), config.Overrides{Socket: filepath.Join(dir, "s")})
 	if err != nil {
 		t.Fatal(err)
