@@ -75,13 +75,11 @@ func (s scene) page() *hal.Picture {
 			hal.Line{Text: a.Check.Grouped(), Scale: 2}, hal.Line{Text: "Same? Press PAIR"})
 	case s.supportPage() != nil:
 		return s.supportPage()
-	case len(s.notice) > 0:
-		return hal.Page(lines(s.notice)...)
 	case !s.pairing.Code.IsZero():
 		left := time.Duration(s.pairing.SecondsLeft) * time.Second
-		p := hal.Page(hal.Line{Text: "Pair code  " + clock(left)}, hal.Line{Text: s.pairing.Code.Grouped(), Scale: 2}, hal.Line{})
-		p.Bar(image.Rect(4, 52, hal.Width-4, 62), int(left.Milliseconds()), int(pairing.WindowDuration.Milliseconds()))
-		return p
+		return codePage(s.id, s.pairing.Code, left)
+	case len(s.notice) > 0:
+		return hal.Page(lines(s.notice)...)
 	case s.pairing.Open:
 		left := time.Duration(s.pairing.SecondsLeft) * time.Second
 		p := hal.Page(hal.Line{Text: "Pairing is open"}, hal.Line{Text: clock(left), Scale: 2}, hal.Line{})

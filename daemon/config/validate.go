@@ -261,7 +261,7 @@ func (v *validator) pairing() {
 		}
 	}
 	has := func(mode string) bool { return slices.Contains(v.Pairing.Modes, mode) }
-	if works && len(v.Pairing.Modes) > 0 && !has(modeButton) && !has(modeLabel) {
+	if works && len(v.Pairing.Modes) > 0 && !has(modeButton) && !has(modeLabel) && !has(modeCentral) {
 		switch {
 		case !has(modeCode):
 			v.fail(`"invite" comes from somebody who has paired: nobody could be the first`, `add "button", "code" or "label"`, "pairing", "modes")
