@@ -291,7 +291,6 @@ func (d *Daemon) furnish(opened *closers) error {
 		},
 	})
 	opened.add(d.server.Close)
-	d.openInviteEnds(opened)
 	d.store.OnRevoke(d.cut)
 	d.store.OnBlock(d.cutGuests)
 	d.store.OnChange(d.listChanged)
@@ -303,6 +302,7 @@ func (d *Daemon) furnish(opened *closers) error {
 	if err := d.openSockets(opened); err != nil {
 		return err
 	}
+	d.openInviteEnds(opened) // its timer asks the clock, and that the station
 	if err := d.openGrants(); err != nil {
 		return err
 	}
