@@ -285,7 +285,7 @@ func (d *Daemon) furnish(opened *closers) error {
 	}
 	d.server = session.NewServer(session.Config{
 		Key: d.key, Handler: dispatch{d}, Log: d.log.With("room", "session"), Observe: d.sessionChanged,
-		Known: d.known, Vouch: d.certified.vouch, ResetKey: d.reset,
+		Known: d.known, Welcome: func(f identity.Fingerprint) bool { return d.tries.Knows(f) }, Vouch: d.certified.vouch, ResetKey: d.reset,
 		Limits: session.Limits{
 			Unauthenticated: cfg.Limits.Unauthenticated, Unpaired: cfg.Limits.Unpaired, Paired: cfg.Limits.Sessions,
 		},

@@ -65,7 +65,7 @@ func (r *register) add(s *Session, c *Config) error {
 			r.dropLocked(s)
 		}
 	} else if r.unpaired > r.limits.Unpaired {
-		if out = r.evictLocked(s); out == nil {
+		if out = r.evictLocked(s, c.Welcome); out == nil {
 			r.dropLocked(s)
 			err = errFull
 		}
@@ -134,8 +134,9 @@ func (r *register) promoteLocked(s *Session) error {
 
 // evictLocked finds the session that makes room for the unpaired newcomer s:
 // the oldest without a request of the busiest source, if that source has more
-// than the newcomer's would then have. Else nil: the newcomer is refused.
-func (r *register) evictLocked(s *Session) *Session {
+// than the newcomer's would then have; for one who is welcome, the oldest without a
+// request of somebody who is not. Else nil: the newcomer is refused.
+func (r *register) evictLocked(s *Session, welcome func(identity.Fingerprint) bool) *Session {
 	counts := make(map[source]int)
 	var idle []*Session
 	for other := range r.sessions {
@@ -155,10 +156,17 @@ func (r *register) evictLocked(s *Session) *Session {
 			out = other
 		}
 	}
-	if out == nil || counts[out.from] <= counts[s.from] {
-		return nil
+	if out != nil && counts[out.from] > counts[s.from] {
+		return out
 	}
-	return out
+	if welcome(s.info.Peer) {
+		for _, other := range idle {
+			if !welcome(other.info.Peer) {
+				return other
+			}
+		}
+	}
+	return nil
 }
 
 func (r *register) remove(s *Session) {

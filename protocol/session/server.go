@@ -26,6 +26,10 @@ type Config struct {
 	// Known tells whether a key is paired, which decides the limit it counts
 	// under. It is asked once for each handshake and must not block. Nil knows nobody.
 	Known func(identity.Fingerprint) bool
+	// Welcome tells of an unpaired key that it finds a place among the unpaired ones
+	// when they are all taken: the oldest idle session of another that is not welcome
+	// makes room. It is asked then alone, and must not block. Nil welcomes nobody.
+	Welcome func(identity.Fingerprint) bool
 	// Vouch is asked once for each session whose peer has shown certificates beside
 	// its key (Info.Chain), resumed ones included, before any request and before
 	// Observe. What it returns is called when the session has ended; nil says that
@@ -81,6 +85,9 @@ type Server struct {
 func NewServer(c Config) *Server {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Welcome == nil {
+		c.Welcome = func(identity.Fingerprint) bool { return false }
 	}
 	if c.Known == nil {
 		c.Known = func(identity.Fingerprint) bool { return false }
