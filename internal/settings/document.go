@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -104,7 +105,7 @@ func syntaxError(name, text string, err error) *Error {
 }
 
 // Lacks lists the keys of the struct t, dotted, that the document does not name: of a list of
-// sections its first one counts. An example of a configuration lacks nothing.
+// sections any may. An example of a configuration lacks nothing.
 func (d *Document) Lacks(t reflect.Type) []string { return lacks(t, d.values, "") }
 
 func lacks(t reflect.Type, values map[string]any, at string) (missing []string) {
@@ -114,7 +115,11 @@ func lacks(t reflect.Type, values map[string]any, at string) (missing []string) 
 		if of.Kind() == reflect.Slice && of.Elem().Kind() == reflect.Struct {
 			tables, list := Tables(value)
 			if of = of.Elem(); list && len(tables) > 0 {
-				value = tables[0]
+				all := map[string]any{}
+				for _, table := range tables {
+					maps.Copy(all, table)
+				}
+				value = all
 			}
 		}
 		table, isTable := value.(map[string]any)
