@@ -111,6 +111,41 @@ func (c *Conn) Revoke(ctx context.Context, who string) (api.Revoked, error) {
 	return out, c.Call(ctx, http.MethodDelete, "/v1/users/"+url.PathEscape(who), nil, &out)
 }
 
+// Everybody lists who may enter, and who stays out; the caller alone to who may not
+// manage users.
+func (c *Conn) Everybody(ctx context.Context) (api.Users, error) {
+	return get[api.Users](ctx, c, "/v1/users")
+}
+
+// Limit says when a user may do anything; the zero Limits are always.
+func (c *Conn) Limit(ctx context.Context, who string, limits api.Limits) (api.User, error) {
+	var out api.User
+	return out, c.Call(ctx, http.MethodPatch, "/v1/users/"+url.PathEscape(who), api.UserPatch{Limits: &limits}, &out)
+}
+
+// Rename gives a user another name.
+func (c *Conn) Rename(ctx context.Context, who, name string) (api.User, error) {
+	var out api.User
+	return out, c.Call(ctx, http.MethodPatch, "/v1/users/"+url.PathEscape(who), api.UserPatch{Name: &name}, &out)
+}
+
+// Grant lets a user connect to one service, whatever the role says.
+func (c *Conn) Grant(ctx context.Context, who, service string, limits api.Limits) (api.User, error) {
+	var out api.User
+	return out, c.Call(ctx, http.MethodPut, "/v1/users/"+url.PathEscape(who)+"/grants/"+url.PathEscape(service), limits, &out)
+}
+
+// RevokeGrant takes that back.
+func (c *Conn) RevokeGrant(ctx context.Context, who, service string) (api.User, error) {
+	var out api.User
+	return out, c.Call(ctx, http.MethodDelete, "/v1/users/"+url.PathEscape(who)+"/grants/"+url.PathEscape(service), nil, &out)
+}
+
+// Unblock lets somebody in again who is no user of the list and was revoked.
+func (c *Conn) Unblock(ctx context.Context, who string) error {
+	return c.Call(ctx, http.MethodDelete, "/v1/blocked/"+url.PathEscape(who), nil, &api.Unblocked{})
+}
+
 // SetRole gives a user another role.
 func (c *Conn) SetRole(ctx context.Context, who, role string) (api.User, error) {
 	var out api.User

@@ -294,7 +294,11 @@ func apiLimits(l acl.Limits) api.Limits {
 		out.Until = &until
 	}
 	for _, w := range l.Hours {
-		out.Hours = append(out.Hours, w.String())
+		h := api.Hours{From: int(w.From), To: int(w.To)}
+		for _, day := range w.Days {
+			h.Days = append(h.Days, int(day))
+		}
+		out.Hours = append(out.Hours, h)
 	}
 	return out
 }
@@ -304,10 +308,10 @@ func aclLimits(l api.Limits) (acl.Limits, error) {
 	if l.Until != nil {
 		out.Until = l.Until.UTC()
 	}
-	for _, text := range l.Hours {
-		w, err := acl.ParseWindow(text)
+	for _, h := range l.Hours {
+		w, err := aclWindow(h)
 		if err != nil {
-			return acl.Limits{}, api.Problemf(api.CodeMalformed, "%v", err)
+			return acl.Limits{}, err
 		}
 		out.Hours = append(out.Hours, w)
 	}

@@ -93,9 +93,10 @@ func TestLimitsAndGrants(t *testing.T) {
 	}
 	wantCode(t, "taken back twice", owner.tryCall("DELETE", "/v1/users/Bob/grants/pour", nil, nil), api.CodeNotFound)
 	wantCode(t, "no such service", owner.tryCall("PUT", "/v1/users/Bob/grants/fly", map[string]any{}, nil), api.CodeNotFound)
+	work := api.Hours{Days: []int{1, 2, 3, 4, 5}, From: 480, To: 1050}
 	past := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
-	owner.call("PATCH", "/v1/users/Bob", api.UserPatch{Limits: &api.Limits{Until: &past, Hours: []string{"mon-fri 08:00-17:30"}}}, &u)
-	if u.Until == nil || !u.Until.Equal(past) || !slices.Equal(u.Hours, []string{"mon-fri 08:00-17:30"}) || u.Refused == "" {
+	owner.call("PATCH", "/v1/users/Bob", api.UserPatch{Limits: &api.Limits{Until: &past, Hours: []api.Hours{work}}}, &u)
+	if u.Until == nil || !u.Until.Equal(past) || len(u.Hours) != 1 || !slices.Equal(u.Hours[0].Days, work.Days) || u.Hours[0].To != work.To || u.Refused == "" {
 		t.Errorf("limited: %+v", u)
 	}
 	bob = d.dial(t, key, session.PathTCP)
@@ -110,7 +111,7 @@ func TestLimitsAndGrants(t *testing.T) {
 	}
 	d.dial(t, key, session.PathTCP).call("GET", "/v1/me", nil, nil)
 	for what, body := range map[string]any{
-		"hours":   map[string]any{"limits": map[string]any{"hours": []string{"mon 8-9"}}},
+		"hours":   map[string]any{"limits": map[string]any{"hours": []api.Hours{{Days: []int{7}, From: 1, To: 2}}}},
 		"date":    map[string]any{"limits": map[string]any{"until": "tomorrow"}},
 		"unknown": map[string]any{"limits": map[string]any{"from": "2020-01-01T00:00:00Z"}},
 		"two":     map[string]any{"limits": map[string]any{}, "role": "guest"},

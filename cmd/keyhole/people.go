@@ -21,12 +21,13 @@ func (a *app) users(ctx context.Context, args []string) error {
 		return err
 	}
 	defer conn.Close()
-	list, err := conn.Users(ctx)
+	everybody, err := conn.Everybody(ctx)
 	if err != nil {
 		return err
 	}
+	list := everybody.Users
 	if a.json {
-		return a.document(map[string]any{"device": conn.Device().ID, "users": list})
+		return a.document(map[string]any{"device": conn.Device().ID, "users": list, "blocked": everybody.Blocked})
 	}
 	var rows [][]string
 	for _, u := range list {
@@ -41,7 +42,13 @@ func (a *app) users(ctx context.Context, args []string) error {
 		if u.Central {
 			role += " (central)"
 		}
-		rows = append(rows, []string{u.Name, role, yes(u.Online, "online"), strings.Join(keys, ", ")})
+		rows = append(rows, []string{u.Name, role + limitWords(u.Limits, u.Refused), yes(u.Online, "online"), strings.Join(keys, ", ")})
+		for _, g := range u.Grants {
+			rows = append(rows, []string{"", "+ " + g.Service + limitWords(g.Limits, ""), "", ""})
+		}
+	}
+	for _, b := range everybody.Blocked {
+		rows = append(rows, []string{b.Name, "stays out", "", count(len(b.Keys), "key")})
 	}
 	return a.table([]string{"NAME", "ROLE", "", "KEYS"}, rows)
 }

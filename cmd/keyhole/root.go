@@ -63,6 +63,7 @@ func (a *app) root() *cobra.Command {
 		{groupMore, a.execCommand()}, {groupMore, a.callCommand()}, {groupMore, a.eventsCommand()},
 		{groupMore, a.forgetCommand()},
 		{groupPeople, a.usersCommand()}, {groupPeople, a.revokeCommand()}, {groupPeople, a.roleCommand()}, {groupPeople, a.supportCommand()},
+		{groupMore, a.limitCommand()}, {groupMore, a.grantCommand()}, {groupMore, a.renameCommand()}, {groupMore, a.unblockCommand()},
 		{groupMore, a.sessionsCommand()}, {groupPeople, a.auditCommand()},
 		{groupMore, a.certificateCommand()},
 		{groupPeople, a.inviteCommand()}, {groupMore, a.invitesCommand()},

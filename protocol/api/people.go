@@ -9,7 +9,7 @@ import (
 // Limits say when somebody may do something. The zero value is always.
 type Limits struct {
 	Until *time.Time `json:"until,omitempty" doc:"the end, by the device's clock; absent: none"`
-	Hours []string   `json:"hours,omitempty" doc:"weekly windows in the device's zone, such as mon-fri 08:00-17:30 or daily 22:00-06:00; one must hold; none: always"`
+	Hours []Hours    `json:"hours,omitempty" doc:"weekly hours in the device's zone; one must hold; none: always"`
 }
 
 // Grant lets a user connect to one service, whatever the role says.
