@@ -160,6 +160,21 @@ func (d *Daemon) recordFailedPairing(c caller, why pairing.Code) {
 	d.noteLock()
 }
 
+// pairingAbandoned records a try whose client has gone: it counts like one that was
+// refused (SECURITY: an abandoned exchange is a failed one).
+func (d *Daemon) pairingAbandoned(c pairing.Caller, mode string, why error) {
+	path := session.PathQUIC
+	if c.TCP {
+		path = session.PathTCP
+	}
+	ev := acl.Event{What: acl.WhatPairingFailed, Fingerprint: c.Fingerprint, Path: string(path), Source: c.Source.String(), Why: "abandoned", Detail: mode}
+	if refused := (*pairing.Error)(nil); errors.As(why, &refused) {
+		ev.Why = "abandoned: " + string(refused.Code)
+	}
+	d.record(ev)
+	d.noteLock()
+}
+
 // noteLock records that pairing was locked after too many tries, or unlocked, once.
 func (d *Daemon) noteLock() {
 	locked := d.window.State().Locked

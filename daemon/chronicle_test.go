@@ -302,6 +302,31 @@ func TestFailedTriesAreTold(t *testing.T) {
 	s.want(t, "security", "pairing.failed", "")
 }
 
+// Who begins and goes away has failed, and is recorded like who is refused.
+func TestAbandonedTriesAreRecorded(t *testing.T) {
+	d := startDevice(t, "")
+	if err := d.window.Open(); err != nil {
+		t.Fatal(err)
+	}
+	eve := d.dial(t, newKey(t), session.PathTCP)
+	_, reveal, err := eve.begin("Eve")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.reveal(eve, reveal)
+	testnet.Eventually(t, "digits", func() error {
+		if d.window.State().Asking == nil {
+			return errors.New("none")
+		}
+		return nil
+	})
+	eve.Close()
+	e := d.last(t, acl.WhatPairingFailed)
+	if e.Fingerprint != eve.key.Fingerprint() || e.Why != "abandoned" || e.Detail != "button" || e.Source == "" || e.Path != "tcp" {
+		t.Errorf("%+v", e.Event)
+	}
+}
+
 // A request for what is not there is no refused action of a user.
 func TestUnknownRoutesAreNoRefusals(t *testing.T) {
 	d := startDevice(t, "")

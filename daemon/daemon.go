@@ -274,7 +274,7 @@ func (d *Daemon) furnish(opened *closers) error {
 		Modes: cfg.Pairing.Modes, Display: d.board != nil && d.board.Display != nil, Device: d.key.Fingerprint(), Granter: granter{d}, Changed: d.pairingChanged,
 		Counter: tryCounter(filepath.Join(cfg.Device.Identity, "pairing-tries")),
 		Label:   d.readLabel(), LabelAlways: cfg.Pairing.LabelAlways, Failures: failures(filepath.Join(cfg.Device.Identity, failuresFile)),
-		Log: d.log.With("room", "pairing"),
+		Log: d.log.With("room", "pairing"), Abandoned: d.pairingAbandoned,
 	})
 	if err != nil {
 		return err

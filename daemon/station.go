@@ -10,8 +10,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/keyholed/keyhole/acl"
 	"github.com/keyholed/keyhole/daemon/config"
 	"github.com/keyholed/keyhole/internal/durable"
 	"github.com/keyholed/keyhole/internal/version"
@@ -43,6 +45,7 @@ type station struct {
 
 	complaints *complaints
 	told       *told
+	duplicate  atomic.Bool // another device with our key is attached, and the log has it
 
 	inbox   chan message   // from the link to handle; when it is full, messages are lost
 	started sync.WaitGroup // goroutines of introductions
@@ -204,6 +207,7 @@ func (s *station) followNetwork(ctx context.Context, changes <-chan struct{}) {
 			s.link.NetworkChanged()
 		case <-look.C:
 			s.told.report(s.link.Status())
+			s.noteDuplicate(s.link.Status())
 			continue
 		}
 	}
@@ -221,8 +225,22 @@ func (s *station) linkChanged(e attach.LinkEvent) {
 		s.alarms.kick(true)
 		s.d.support.call.ask()
 	}
-	s.told.report(s.link.Status())
+	now := s.link.Status()
+	s.told.report(now)
+	s.noteDuplicate(now)
 	s.d.panel.refresh()
+}
+
+// noteDuplicate records, once each time, that another device shows this device's
+// key. Who is told so is the second of the two; it tries again without end.
+func (s *station) noteDuplicate(now reach.Status) {
+	var refused *attach.RefusedError
+	switch {
+	case now.State == attach.StateAttached:
+		s.duplicate.Store(false)
+	case errors.As(now.Err, &refused) && refused.Code == attach.CodeDuplicate && !s.duplicate.Swap(true):
+		s.d.record(acl.Event{What: acl.WhatDuplicate, Source: now.Address, Why: "another device with this device's key is attached to the basestation"})
+	}
 }
 
 // sayEpoch tells the node which presence passes are void. The next attach does so

@@ -152,6 +152,12 @@ func TestRefusedAndDuplicate(t *testing.T) {
 				}
 				return nil
 			})
+			if code == attach.CodeDuplicate { // once, however often it is told so
+				d.last(t, acl.WhatDuplicate)
+				if n := len(d.entries(t, acl.WhatDuplicate)); n != 1 {
+					t.Errorf("%d lines tell of it", n)
+				}
+			}
 		})
 	}
 }

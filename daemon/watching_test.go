@@ -181,6 +181,10 @@ func churn(t *testing.T, d *device, owner *peer, name string, rng *rand.Rand) {
 	case 4:
 		d.bridge.Cut(func(l tunnel.Live) bool { return l.Meta.User == name }, errNoLonger)
 	}
+	defer p.Close()
+	for _, s := range open {
+		defer s.Close()
+	}
 	if _, there := d.store.UserOf(p.key.Fingerprint()); there {
 		if _, err := d.store.Revoke(name, acl.By{Via: "test"}); err != nil {
 			t.Error(err)

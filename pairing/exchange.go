@@ -166,10 +166,22 @@ func same(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }
 // failLocked ends an exchange that stays counted, and the window with its last try.
 func (w *Window) failLocked(x *exchange, why error, now time.Time) {
 	w.sayLocked(slog.LevelInfo, "pairing failed", "client", x.caller.Fingerprint.Short(), "source", x.caller.Source, "why", why)
+	w.abandonedLocked(x, why)
 	w.endLocked(x, why, now)
 	if w.open && !x.outside && w.tries >= TriesPerWindow {
 		w.closeLocked(ErrTries, now)
 	}
+}
+
+// abandonedLocked tells of a failed try whose client waits for no answer: it has
+// gone, or never came with the next step.
+func (w *Window) abandonedLocked(x *exchange, why error) {
+	var refused *Error
+	if w.abandoned == nil || x.phase == shown && errors.As(why, &refused) || errors.Is(why, ErrProof) || errors.Is(why, ErrRefused) {
+		return
+	}
+	c, mode := x.caller, x.mode
+	w.lines = append(w.lines, func() { w.abandoned(c, mode, why) })
 }
 
 func (w *Window) endLocked(x *exchange, why error, now time.Time) {

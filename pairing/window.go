@@ -58,7 +58,10 @@ type Config struct {
 	// a time, the newest last; states in between may be left out, and the ticking
 	// of SecondsLeft is no change. It must not block, and may call the Window.
 	Changed func(State)
-	Log     *slog.Logger // nil: silent
+	// Abandoned is told of each try that failed without anybody being told so: the
+	// client began and went away. It is called without locks held. May be nil.
+	Abandoned func(c Caller, mode string, why error)
+	Log       *slog.Logger // nil: silent
 }
 
 // A Window decides who may pair and when. It may be used by several goroutines.
@@ -67,12 +70,14 @@ type Window struct {
 	modes   []string
 	granter Granter
 	log     *slog.Logger
-	life    lifetime
-	delays  delays
-	always  bool // label without a window
-	notify  notifier
-	timer   *time.Timer // rings at the next deadline; set under mu
-	spare   spareCode
+	// abandoned is Config.Abandoned; never changes.
+	abandoned func(Caller, string, error)
+	life      lifetime
+	delays    delays
+	always    bool // label without a window
+	notify    notifier
+	timer     *time.Timer // rings at the next deadline; set under mu
+	spare     spareCode
 
 	mu      sync.Mutex // never held while anything outside this package is called
 	open    bool
@@ -101,7 +106,7 @@ func New(c Config) (*Window, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	w := &Window{device: c.Device, granter: c.Granter, log: c.Log, modes: chosen(c.Modes, c.Display), label: c.Label, always: c.LabelAlways}
+	w := &Window{device: c.Device, granter: c.Granter, log: c.Log, modes: chosen(c.Modes, c.Display), label: c.Label, always: c.LabelAlways, abandoned: c.Abandoned}
 	w.delays.store = c.Failures
 	w.life.store = c.Counter
 	w.timer = time.AfterFunc(WindowDuration, func() { w.do(func(time.Time) {}) })
