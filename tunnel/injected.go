@@ -25,9 +25,6 @@ func (s Service) WithCredentials(c inject.Credentials, refused func(*inject.Refu
 	return s, nil
 }
 
-// HasCredentials says whether the device signs in to the service.
-func (s Service) HasCredentials() bool { return s.vault != nil }
-
 // Refusal returns why the service is not signed in to at present, or nil.
 func (s Service) Refusal() *inject.Refusal {
 	if s.vault == nil {

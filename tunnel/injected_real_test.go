@@ -135,6 +135,9 @@ func TestPlayersAreSignedIn(t *testing.T) {
 				}
 			}
 			s.silent(t, "realm=")
+			if !strings.Contains(s.wire.String(), "RTSP/1.0 461 ") {
+				t.Error("nobody was told that UDP does not come through")
+			}
 		})
 	}
 }

@@ -28,6 +28,9 @@ func TestDigestVectors(t *testing.T) {
 	for _, c := range []struct{ name, field, user, password, uri, cnonce, want string }{
 		{"RFC 7616 §3.9.1 MD5", strings.Replace(rfc7616, "ALG", "MD5", 1), "Mufasa", "Circle of Life", "/dir/index.html", cnonce7616, "8ca523f5e9506fed4657c9700eebdbec"},
 		{"RFC 7616 §3.9.1 SHA-256", strings.Replace(rfc7616, "ALG", "SHA-256", 1), "Mufasa", "Circle of Life", "/dir/index.html", cnonce7616, "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"},
+		// Computed with Python's hashlib.
+		{"MD5-sess", strings.Replace(rfc7616, "ALG", "MD5-sess", 1), "Mufasa", "Circle of Life", "/dir/index.html", "0a4f113b", "1325270a4f4f4bac3152e76655b5bc6b"},
+		{"SHA-512-256", strings.Replace(rfc7616, "ALG", "SHA-512-256", 1), "Mufasa", "Circle of Life", "/dir/index.html", "0a4f113b", "f3e74711ba3657d4a8d784ee80eeae9c7079478fce86dca6aa646f0f0f67b91d"},
 		{"RFC 2617 §3.5", `Digest realm="testrealm@host.com", qop="auth,auth-int", nonce="dcd98b7102dd2f0e8b11d0f600bfb0c093", opaque="5ccc069c403ebaf9f0171e9517f40e41"`,
 			"Mufasa", "Circle Of Life", "/dir/index.html", "0a4f113b", "6629fae49393a05397450978507c4ef1"},
 		{"RFC 2069 §2.4 (with the erratum)", `Digest realm="testrealm@host.com", nonce="dcd98b7102dd2f0e8b11d0f600bfb0c093", opaque="5ccc069c403ebaf9f0171e9517f40e41"`,

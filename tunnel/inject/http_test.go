@@ -383,9 +383,14 @@ func TestPasswordRests(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		mine, _ := v.try(t.Context())
 		v.accept(mine)
-		v.refuse(false, ErrWrongPassword)
+		for range maxDoubts {
+			if r := v.Refusal(); r != nil {
+				t.Errorf("after a right one: %v", r)
+			}
+			v.refuse(false, ErrWrongPassword)
+		}
 		if r := v.Refusal(); r == nil || r.Wait != firstWait {
-			t.Errorf("after a right one: %v", r)
+			t.Errorf("after a right one and %d wrong ones: %v", maxDoubts, r)
 		}
 	})
 }
@@ -411,6 +416,39 @@ func TestOneTriesAtATime(t *testing.T) {
 			t.Error("the next one does not try")
 		}
 	})
+}
+
+// A page that is refused to the account with 401, as Apache does it, closes
+// neither the service nor the other pages.
+func TestOnePageIsRefused(t *testing.T) {
+	v := vaultOf()
+	script := func(_ int, s net.Conn, in *bufio.Reader) {
+		for {
+			r, _ := readRequest(in)
+			switch {
+			case r == nil:
+				return
+			case r.Header.Get("Authorization") != ourBasic || r.URL.Path == "/admin":
+				io.WriteString(s, wantBasic)
+			default:
+				io.WriteString(s, ok)
+			}
+		}
+	}
+	for i := range 10 {
+		for path, want := range map[string]int{"/": 200, "/admin": 502} {
+			c := converse(t, v, (*Vault).HTTP, script)
+			c.say("GET / HTTP/1.1\r\nHost: cam\r\n\r\n")
+			c.answer("GET")
+			c.say("GET " + path + " HTTP/1.1\r\nHost: cam\r\n\r\n")
+			if r, body := c.answer("GET"); r.StatusCode != want {
+				t.Fatalf("%d: %s: %s %s", i, path, r.Status, body)
+			}
+		}
+	}
+	if r := v.Refusal(); r != nil {
+		t.Error(r)
+	}
 }
 
 func TestCommonNames(t *testing.T) {

@@ -20,6 +20,11 @@ const (
 	// count as a wrong password. One may be a page that the account may not see;
 	// some cameras answer nothing else to a password they do not know.
 	maxForbidden = 3
+	// maxDoubts is how many 401 in a row a password that has proven right may get
+	// before it counts as wrong. One may be a page that the account may not see:
+	// Apache and many cameras answer so instead of 403, and one viewer who opens it
+	// must not close the service for all. Below what cameras lock an account after.
+	maxDoubts = 3
 	// tryTime is how long others wait while one connection finds out whether the
 	// password is right.
 	tryTime = 10 * time.Second
@@ -47,7 +52,9 @@ var (
 	ErrWrongPassword = errors.New("the service refuses the user name and password that the device keeps for it")
 	// ErrForbidden: it answered 403 to requests that carried the password.
 	ErrForbidden = errors.New("the service forbids this to the account that the device keeps for it")
-	errBusy      = errors.New("the device is finding out whether its password for the service is right")
+	// errDoubt: a password that has proven right was refused for one request.
+	errDoubt = errors.New("the service refuses this to the account that the device keeps for it, or takes its password no longer")
+	errBusy  = errors.New("the device is finding out whether its password for the service is right")
 )
 
 // A Vault keeps one service's password and what all connections to the service
@@ -55,8 +62,8 @@ var (
 // right, and when it may be tried again. Its methods may be called from any
 // goroutine.
 //
-//	unproven --accepted--> proven --refused--> resting --time--> unproven
-//	   └------refused------------------------------^
+//	unproven --accepted--> proven --refused three times--> resting --time--> unproven
+//	   └------refused-----------------------------------------^
 //
 // While unproven, one connection tries at a time, so that a browser with six
 // connections does not use up the tries that a camera allows.
@@ -68,6 +75,7 @@ type Vault struct {
 	web       *answers // to the last challenge over HTTP; nil: none yet
 	proven    bool
 	forbidden int // 403 in a row while unproven
+	doubts    int // 401 in a row while proven
 	refusals  int // in a row
 	until     time.Time
 	why       error
@@ -147,13 +155,14 @@ func (v *Vault) leaveLocked() {
 func (v *Vault) accept(mine bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.proven, v.refusals, v.forbidden = true, 0, 0
+	v.proven, v.refusals, v.forbidden, v.doubts = true, 0, 0, 0
 	if mine {
 		v.leaveLocked()
 	}
 }
 
-// refuse notes that the service did not take it, and lets it rest.
+// refuse notes that the service did not take it, and lets it rest, where that is
+// no doubt about one request.
 func (v *Vault) refuse(mine bool, why error) *Refusal {
 	r, news := v.rest(mine, why)
 	if news {
@@ -173,8 +182,11 @@ func (v *Vault) rest(mine bool, why error) (r *Refusal, news bool) {
 	if r := v.restingLocked(); r != nil {
 		return r, false
 	}
+	if v.doubts++; v.proven && v.doubts < maxDoubts {
+		return &Refusal{Why: errDoubt}, false
+	}
 	wait := min(firstWait<<min(v.refusals, 16), lastWait)
-	v.proven, v.forbidden, v.web = false, 0, nil
+	v.proven, v.forbidden, v.doubts, v.web = false, 0, 0, nil
 	v.refusals++
 	v.until, v.why = time.Now().Add(wait), why
 	return &Refusal{why, wait}, true
