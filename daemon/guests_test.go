@@ -215,3 +215,7 @@ func TestGuestIsBlocked(t *testing.T) {
 	revoke("Bob")
 	gone("a former user", key, p, stream)
 }
+
+func guestOfKey(f identity.Fingerprint, kind acl.Kind, name string, roles ...string) guest {
+	return guest{principal: acl.Principal{Kind: kind, Name: name, Roles: roles}, fingerprint: f}
+}

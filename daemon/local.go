@@ -32,6 +32,7 @@ func (d *Daemon) localHandler() http.Handler {
 	handle("POST "+control.PressRoute, d.localPress)
 	handle("GET "+control.DisplayRoute, d.localDisplay)
 	handle("GET "+control.UsersRoute, d.localUsers)
+	handle("GET "+control.WhyRoute, d.localWhy)
 	handle("POST "+control.RevokeRoute, d.localRevoke)
 	handle("GET "+control.AuditRoute, d.localAudit)
 	handle("GET "+control.VerifyRoute, d.localVerify)

@@ -34,6 +34,7 @@ const usage = `keyholed makes this device reachable by the people who own it, an
   keyholed label [--png FILE] [--replace]   make the code for the sticker, tell it once
   keyholed users [--json]                   who may enter
   keyholed revoke USER|FINGERPRINT          and who may no longer
+  keyholed why USER ACTION [SERVICE]        would that be allowed now, and why
   keyholed audit [--json] [--after N]       who did, tried and was refused what; --json is an export
   keyholed audit --verify [FILE ID]         is the log whole; or an export, by the device's id alone
   keyholed reset --erase-everything         factory reset: nobody may enter any more, the key stays
@@ -63,7 +64,7 @@ type command struct {
 var commands = []command{
 	{"run", runDaemon}, {"check", check}, {"init", initialise},
 	{"status", status}, {"pair", pair}, {"press", press}, {"display", display},
-	{"users", users}, {"revoke", revoke}, {"audit", audit}, {"reset", reset}, {"label", label}, {"version", printVersion},
+	{"users", users}, {"revoke", revoke}, {"why", why}, {"audit", audit}, {"reset", reset}, {"label", label}, {"version", printVersion},
 }
 
 // A call is one invocation with the flags that every command shares.
