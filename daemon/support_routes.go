@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/keyholed/keyhole/acl"
@@ -187,7 +188,8 @@ func (d *Daemon) recordSupport(c caller, r *http.Request, decision acl.Decision)
 }
 
 func (d *Daemon) recordHotline(c caller, asked string, allowed bool, why string) {
-	if c.paired || len(c.principals) == 0 || c.principals[0].Kind != acl.KindSupport {
+	// Also of who is something else besides: he could not be told from the hotline.
+	if !slices.ContainsFunc(c.principals, func(p acl.Principal) bool { return p.Kind == acl.KindSupport }) {
 		return
 	}
 	info := c.session.Info()

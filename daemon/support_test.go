@@ -180,6 +180,32 @@ func TestSupport(t *testing.T) {
 	wantEvents(t, events, "support begun", "support ended")
 }
 
+// A hotline that is known to the device as well is written down all the same, and keeps what
+// it had before when support ends.
+func TestSupportByAUser(t *testing.T) {
+	t.Parallel()
+	d := startDevice(t, simulated)
+	d.owner(t)
+	bob := d.member(t, "Bob", acl.RoleViewer, session.PathTCP)
+	if _, err := bob.proveSupport(d.supportCode(t).Grouped()); err != nil {
+		t.Fatal(err)
+	}
+	bob.call("GET", "/v1/audit", nil, nil)
+	d.pressed(hal.ButtonSupport, 300*time.Millisecond)
+	d.supportPhase(t, pairing.SupportIdle)
+	wantCode(t, "afterwards", bob.tryCall("GET", "/v1/audit", nil, nil), api.CodeForbidden)
+	bob.call("GET", "/v1/device", nil, nil)
+	asked := 0
+	for _, line := range d.auditLines(t) {
+		if line.What == acl.WhatSupportAction && line.Fingerprint == bob.key.Fingerprint() {
+			asked++
+		}
+	}
+	if asked != 1 {
+		t.Errorf("%d actions in the log, want 1", asked)
+	}
+}
+
 // ended waits until a session is over.
 func ended(t testing.TB, p *peer) {
 	t.Helper()
