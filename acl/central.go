@@ -30,6 +30,10 @@ const (
 // ErrCentral means that a change is the vendor's to make.
 var ErrCentral = errors.New("the entry comes from the vendor's list: revoke the user, or have the vendor change it")
 
+// ErrNoOwner means that an invite of somebody on the vendor's list would let in the
+// first user who is not on it, who is the owner.
+var ErrNoOwner = errors.New("nobody has paired with this device yet: who does so first, at the device, becomes its owner")
+
 // A CentralUser is an entry of the vendor's list.
 type CentralUser struct {
 	Name  string

@@ -234,6 +234,38 @@ func TestFirstOwnerBesideList(t *testing.T) {
 	}
 }
 
+// TestInviteMakesNoOwner: somebody whom the vendor lists can invite nobody into a device
+// that has no owner, and gives himself no further key.
+func TestInviteMakesNoOwner(t *testing.T) {
+	b := newBench(t)
+	admin := listed("Technician", 10)
+	admin.Role = RoleAdmin
+	b.merge(admin)
+	by := By{User: "Technician", Fingerprint: fp(10), Via: "session"}
+	for _, myself := range []bool{false, true} {
+		i := testInvite(1, RoleViewer)
+		i.Key, i.Myself = fp(10), myself
+		if myself {
+			i.Role = ""
+		}
+		made, err := b.Invite(i, time.Hour, by)
+		if err != nil {
+			t.Logf("myself %v: no invite is made: %v", myself, err)
+			continue
+		}
+		u, err := b.Redeem(made.Name, Newcomer{Fingerprint: fp(50), User: "Mallory"}, by)
+		if err == nil {
+			t.Errorf("myself %v: let in as %+v", myself, u)
+		}
+	}
+	if !b.Empty() || len(b.Users()) != 1 {
+		t.Errorf("users: %+v", b.Users())
+	}
+	if u := b.enter(1, "Alice", ""); u.Role != RoleOwner {
+		t.Errorf("the first to pair is %s", u.Role)
+	}
+}
+
 // TestMergeThousand: a list as long as there may be, at once; the household's places
 // stay free, and the next version that drops them all cuts them all.
 func TestMergeThousand(t *testing.T) {

@@ -201,7 +201,8 @@ func (s *Store) HasInvites() bool {
 // Redeem enters a newcomer by an invite and ends the invite, in one change. Its
 // role and limits are the invite's, whatever the Newcomer has, and so is its name
 // where the invite says one. by names the maker in the log. Errors: ErrNoInvite,
-// ErrKeyTaken, *NameError, *NameTakenError, ErrFull, ErrTooMany, and those of
+// ErrKeyTaken, *NameError, *NameTakenError, ErrFull, ErrTooMany, ErrNoOwner (nobody
+// has paired yet), ErrCentral (a key for a user of the vendor's list), and those of
 // every change; the invite stays then.
 func (s *Store) Redeem(name string, n Newcomer, by By) (User, error) {
 	var entered *User
@@ -217,6 +218,8 @@ func (s *Store) Redeem(name string, n Newcomer, by By) (User, error) {
 		if i.Myself {
 			what = WhatKeyAdded
 			entered, err = s.oneKeyMore(maker, n)
+		} else if l.local() == 0 {
+			err = ErrNoOwner // else somebody of the vendor's list could make one from afar
 		} else {
 			n.Role, n.Limits = i.Role, i.Limits
 			if i.For != "" {
@@ -240,6 +243,9 @@ func (s *Store) Redeem(name string, n Newcomer, by By) (User, error) {
 func (s *Store) oneKeyMore(maker *User, n Newcomer) (*User, error) {
 	if n.Fingerprint.IsZero() {
 		return nil, identity.ErrNotFingerprint
+	}
+	if maker.Central {
+		return nil, ErrCentral
 	}
 	if len(maker.Keys) >= MaxKeys {
 		return nil, ErrTooMany
