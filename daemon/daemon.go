@@ -279,6 +279,7 @@ func (d *Daemon) furnish(opened *closers) error {
 	if err != nil {
 		return err
 	}
+	d.locked.Store(d.window.State().Locked)
 	d.openAuthorities(opened)
 	if err := d.openSupport(opened); err != nil {
 		return err
