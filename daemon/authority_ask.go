@@ -12,7 +12,6 @@ var certifiedBefore = askCheck{
 	may: func(d *Daemon, _ *attach.Introduction, peer identity.Fingerprint) (why string, ok bool) {
 		return "certified before", d.certified.before(peer)
 	},
-	anybody: true, // what he has cannot be looked at before there is a session
 }
 
 // askForAuthority lets strangers ask where an authority is configured, at the
@@ -24,5 +23,5 @@ var askForAuthority = askCheck{
 	may: func(d *Daemon, _ *attach.Introduction, _ identity.Fingerprint) (why string, ok bool) {
 		return "an authority is configured", d.certified.any()
 	},
-	anybody: true,
+	anybody: true, // what he has cannot be looked at before there is a session
 }
