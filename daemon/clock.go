@@ -22,6 +22,7 @@ const timesyncStamp = "/run/systemd/timesync/synchronized"
 func (d *Daemon) clock() acl.Clock {
 	now, known := (*d.kernel.Load())()
 	c := acl.Clock{Now: now, Known: known}
+	c.Boot, c.Up = kernelRun()
 	if known {
 		c.Now = d.steady.see(now)
 	} else if told, ok := d.station.toldTime(); ok {
