@@ -74,7 +74,7 @@ func (d *Daemon) tryFailed(w tries.Who, delay time.Duration) {
 
 // openToAll says whether there is a service that authenticates by itself.
 func (d *Daemon) openToAll() bool {
-	return slices.ContainsFunc(d.bridge.Services().All(), authenticatesItself)
+	return d.bridge.Services().Any(authenticatesItself)
 }
 
 func authenticatesItself(s tunnel.Service) bool { return s.Access == tunnel.AccessApplication }

@@ -61,6 +61,11 @@ func (t *Table) Lookup(name string) (Service, bool) {
 	return s, ok
 }
 
+// Any says whether one of the services is such a one.
+func (t *Table) Any(such func(Service) bool) bool {
+	return t != nil && slices.ContainsFunc(t.services, such)
+}
+
 // All returns the services in the order of the configuration.
 func (t *Table) All() []Service {
 	if t == nil {
