@@ -442,7 +442,7 @@ func TestBlockedStaysOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.store.Block(acl.KindCentral, "X@example.net", acl.By{Via: "test"}); err != nil {
+	if err := owner.tryCall("DELETE", "/v1/users/central:X@example.net", nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	gone(t, c)
