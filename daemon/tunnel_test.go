@@ -89,11 +89,14 @@ func TestCameraThroughTheTunnel(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantBytes(t, raw, "hello")
-	var live api.Sessions
-	owner.call("GET", "/v1/sessions", nil, &live)
-	if len(live.Tunnels) == 0 || live.Tunnels[len(live.Tunnels)-1].Service != "raw" || live.Tunnels[len(live.Tunnels)-1].Up != 5 {
-		t.Errorf("tunnels: %+v", live.Tunnels)
-	}
+	testnet.Eventually(t, "the tunnel and its bytes, which are counted when they have gone", func() error {
+		var live api.Sessions
+		owner.call("GET", "/v1/sessions", nil, &live)
+		if len(live.Tunnels) == 0 || live.Tunnels[len(live.Tunnels)-1].Service != "raw" || live.Tunnels[len(live.Tunnels)-1].Up != 5 {
+			return fmt.Errorf("tunnels: %+v", live.Tunnels)
+		}
+		return nil
+	})
 	if len(shell.conns) != 1 {
 		t.Errorf("the shell saw %d connections, want the owner's", len(shell.conns))
 	}
