@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -126,8 +127,13 @@ func TestRefusalOfAHandlerIsRecorded(t *testing.T) {
 // went on, one when the device stops.
 func TestRefusalsAreFolded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var lines []acl.Event
-		r := newRefusals(func(e acl.Event) { lines = append(lines, e) })
+		var mu sync.Mutex
+		var lines []acl.Event // read after synctest.Wait only, or while no timer can ring
+		r := newRefusals(func(e acl.Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			lines = append(lines, e)
+		})
 		bob := refusal{user: "Bob", action: acl.ActionUsers}
 		for i := range 1000 {
 			r.note(bob, acl.Event{User: "Bob"})
@@ -169,13 +175,20 @@ func TestRefusalsAreFolded(t *testing.T) {
 func TestStrangersOfADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lines, times := 0, uint64(0)
-		r := newRefusals(func(e acl.Event) { lines++; times += max(e.Times, 1) })
+		var mu sync.Mutex
+		r := newRefusals(func(e acl.Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			lines++
+			times += max(e.Times, 1)
+		})
 		for range 24 * 3600 {
 			for range 10 {
 				r.note(refusal{kind: kindStranger}, acl.Event{})
 			}
 			time.Sleep(time.Second)
 		}
+		synctest.Wait()
 		_ = r.close()
 		if lines > 24*6+2 || times != 24*3600*10 {
 			t.Errorf("%d lines tell of %d", lines, times)
