@@ -282,11 +282,11 @@ func TestDelaysAreBounded(t *testing.T) {
 	for range FreeFailures {
 		_ = d.charge(source(0))
 	}
-	for n := range 2 * MaxDelaySources {
+	for n := range MaxDelaySources + 64 {
 		_ = d.charge(source(n + 1))
 	}
-	if len(d.known) != MaxDelaySources || d.ready(source(0)) {
-		t.Fatalf("%d are known, the worst may try: %v", len(d.known), d.ready(source(0)))
+	if worst := d.known[source(0)]; len(d.known) != MaxDelaySources || worst == nil || worst.times != FreeFailures {
+		t.Fatalf("%d are known, the worst is %+v", len(d.known), worst)
 	}
 }
 
