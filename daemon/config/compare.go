@@ -62,5 +62,6 @@ func same(a, b any) bool {
 // Equal reports whether two services are the same to a client, wherever they
 // stand in their files.
 func (s Service) Equal(o Service) bool {
-	return s.Name == o.Name && s.Type == o.Type && s.Address == o.Address && s.Access == o.Access && s.Credentials == o.Credentials
+	o.file, o.lines, o.line = s.file, s.lines, s.line
+	return reflect.DeepEqual(s, o) // so that no setting is forgotten
 }

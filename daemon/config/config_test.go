@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -284,6 +285,12 @@ func TestCompare(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, Compare(running, next)); diff != "" {
 		t.Error(diff)
+	}
+	for _, setting := range []string{"media = true", "credentials = 'c'", "access = 'application'"} {
+		const web = "[[service]]\nname = 'a'\ntype = 'http'\naddress = '192.0.2.1:80'\n"
+		if c := Compare(parse(t, web), parse(t, web+setting)); !slices.Equal(c.Live, []string{"service"}) {
+			t.Errorf("%s is no change: %+v", setting, c)
+		}
 	}
 }
 
