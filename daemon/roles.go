@@ -38,9 +38,7 @@ func vendorRoles(cfg *config.Config) ([]acl.Role, error) {
 		return nil, errors.Join(faults...)
 	}
 	for i := range out {
-		for _, a := range everybodyMay {
-			out[i].Actions = append(out[i].Actions, a) // twice is no harm: they are a set
-		}
+		out[i].Actions = append(out[i].Actions, everybodyMay...) // twice is no harm: they are a set
 	}
 	return out, nil
 }

@@ -60,11 +60,7 @@ func TestSteadyClock(t *testing.T) {
 }
 
 // clockOf is a device whose kernel says what the test sets.
-type clockOf struct {
-	d     *device
-	now   time.Time
-	known bool
-}
+type clockOf struct{ d *device }
 
 func (c *clockOf) set(now time.Time, known bool) {
 	at := time.Now()
