@@ -128,12 +128,20 @@ func TestRefusalOfAHandlerIsRecorded(t *testing.T) {
 func TestRefusalsAreFolded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
-		var lines []acl.Event // read after synctest.Wait only, or while no timer can ring
+		var written []acl.Event
 		r := newRefusals(func(e acl.Event) {
 			mu.Lock()
 			defer mu.Unlock()
-			lines = append(lines, e)
+			written = append(written, e)
 		})
+		look := func() (lines []acl.Event, open int) {
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return slices.Clone(written), len(r.open)
+		}
 		bob := refusal{user: "Bob", action: acl.ActionUsers}
 		for i := range 1000 {
 			r.note(bob, acl.Event{User: "Bob"})
@@ -142,30 +150,30 @@ func TestRefusalsAreFolded(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 		}
-		synctest.Wait()
+		lines, _ := look()
 		if len(lines) != 2 || lines[0].Times != 0 || lines[1].Times != 599 {
 			t.Fatalf("after 1,000 s: %+v", lines)
 		}
 		time.Sleep(3 * refusalWindow)
-		synctest.Wait()
-		if len(lines) != 3 || lines[2].Times != 400 || len(r.open) != 0 {
-			t.Fatalf("then: %+v, %d open", lines, len(r.open))
+		lines, open := look()
+		if len(lines) != 3 || lines[2].Times != 400 || open != 0 {
+			t.Fatalf("then: %+v, %d open", lines, open)
 		}
 		for i := range 10 * maxRefusals {
 			r.note(refusal{service: fmt.Sprint(i)}, acl.Event{Service: fmt.Sprint(i)})
 		}
-		if len(lines) != 3+maxRefusals+1 || len(r.open) != maxRefusals+1 {
-			t.Fatalf("%d lines, %d open", len(lines), len(r.open))
+		if lines, open = look(); len(lines) != 3+maxRefusals+1 || open != maxRefusals+1 {
+			t.Fatalf("%d lines, %d open", len(lines), open)
 		}
 		before := len(lines)
 		if err := r.close(); err != nil {
 			t.Fatal(err)
 		}
-		if len(lines) != before+1 || lines[before].Times != 9*maxRefusals-1 {
+		if lines, _ = look(); len(lines) != before+1 || lines[before].Times != 9*maxRefusals-1 {
 			t.Fatalf("at the end: %+v", lines[before:])
 		}
 		r.note(bob, acl.Event{})
-		if len(lines) != before+1 {
+		if lines, _ = look(); len(lines) != before+1 {
 			t.Error("it goes on after its end")
 		}
 	})
@@ -190,6 +198,8 @@ func TestStrangersOfADay(t *testing.T) {
 		}
 		synctest.Wait()
 		_ = r.close()
+		mu.Lock()
+		defer mu.Unlock()
 		if lines > 24*6+2 || times != 24*3600*10 {
 			t.Errorf("%d lines tell of %d", lines, times)
 		}
