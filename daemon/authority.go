@@ -107,10 +107,10 @@ func (c *certified) vouch(s session.Info) (leave func()) {
 			c.live[h] = true
 			c.remindLocked(h)
 			c.armLocked()
+			c.log.Info("certified", "user", h.person.ID, "authority", h.person.Authority, "role", h.role, "peer", h.peer.Short(), "until", h.person.Until)
 		}
 		c.mu.Unlock()
 		if same {
-			c.log.Info("certified", "user", h.person.ID, "authority", h.person.Authority, "role", h.role, "peer", h.peer.Short(), "until", h.person.Until)
 			return func() { c.left(h) }
 		}
 		h.leave()
