@@ -44,7 +44,6 @@ const usage = `keyholed makes this device reachable by the people who own it, an
 run takes --state, --identity and --listen to override the file, and --verbose.
 
 To try it without a board:
-
   keyholed init --config ./keyholed.toml && keyholed check --config ./keyholed.toml
 `
 
