@@ -353,8 +353,10 @@ func (h *hub) relayed(d *device, v visitor) (*session.Client, error) {
 	l := h.leg(v.request)
 	c, err := session.DialConn(context.Background(), func(context.Context) (net.Conn, error) { return l.Conn, nil }, session.ViaRelay,
 		session.DialConfig{Key: v.key, Pin: identity.PinFingerprint(d.Fingerprint())})
-	if err == nil {
-		h.t.Cleanup(c.Close)
+	if err != nil {
+		return c, err
 	}
-	return c, err
+	h.t.Cleanup(c.Close)
+	(&peer{Client: c, t: h.t}).ask("GET", "/v1/hello", nil) // from here on the device knows of the session
+	return c, nil
 }

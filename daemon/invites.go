@@ -286,7 +286,17 @@ func (b inviteBook) Redeem(_ context.Context, n pairing.InviteName, r pairing.Re
 // inviteCheck lets who holds an invite be introduced. The pass is good for this
 // client and this handshake only, so that admit has nothing to add but to remember
 // who came by which.
-var inviteCheck = askCheck{name: "invite", may: (*Daemon).mayAskByInvite, admit: (*Daemon).admitInvited}
+var inviteCheck = askCheck{name: "invite", may: (*Daemon).mayAskByInvite, admit: (*Daemon).admitInvited, glance: (*Daemon).namesInvite}
+
+// namesInvite tells whether a pass names an open invite. Whoever carries passes knows
+// those names, but not strangers.
+func (d *Daemon) namesInvite(in *attach.Introduction, _ identity.Fingerprint) bool {
+	name, ok := pairing.PassName(in.Introduce.Pass)
+	if ok {
+		_, ok = inviteBook{d}.Invite(name)
+	}
+	return ok
+}
 
 func (d *Daemon) mayAskByInvite(in *attach.Introduction, peer identity.Fingerprint) (why string, ok bool) {
 	name, ok := pairing.PassName(in.Introduce.Pass)

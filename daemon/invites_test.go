@@ -16,6 +16,7 @@ import (
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
 	"github.com/keyholed/keyhole/protocol/session"
+	"github.com/keyholed/keyhole/tunnel"
 )
 
 const byInvite = "[pairing]\nmodes = [\"button\", \"invite\"]\n"
@@ -170,9 +171,19 @@ func TestPassesAtTheDoor(t *testing.T) {
 	if !asks(bob, hash, pass) {
 		t.Fatal("who holds an invite may not ask")
 	}
+	competes := func(pass []byte) tunnel.Place {
+		in := attach.NewIntroduction(1, hash, &attach.Introduce{Pass: pass}, netip.AddrPort{})
+		return d.competes(&in, bob)
+	}
+	unknown, _ := pairing.NewToken().Pass(d.ID(), bob, hash)
+	if got := competes(pass); got != tunnel.PlaceKnown {
+		t.Errorf("who was invited waits among %v", got)
+	}
+	if got := competes(unknown); got != tunnel.PlaceStranger {
+		t.Errorf("with an invite of his own making he waits among %v", got)
+	}
 	changed := bytes.Clone(pass)
 	changed[40] ^= 1
-	unknown, _ := pairing.NewToken().Pass(d.ID(), bob, hash)
 	switch {
 	case asks(mallory, hash, pass):
 		t.Error("another client may use the pass")

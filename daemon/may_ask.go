@@ -3,6 +3,7 @@ package daemon
 import (
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/identity"
+	"github.com/keyholed/keyhole/tunnel"
 )
 
 // An askCheck looks at an introduction of a key that is neither on the list nor a
@@ -15,6 +16,10 @@ type askCheck struct {
 	// admit is told once the signature is good, before the answer; nil: nothing to do.
 	// Its error makes the answer a no.
 	admit func(d *Daemon, in *attach.Introduction, peer identity.Fingerprint) error
+	// glance says, for next to nothing, that the introduction names what strangers do
+	// not know. Such ones have a pace of their own, or a flood of others would keep out
+	// who was invited. nil: never.
+	glance func(d *Daemon, in *attach.Introduction, peer identity.Fingerprint) bool
 	// anybody says that the check asks for nothing that is hard to come by.
 	anybody bool
 }
@@ -22,6 +27,16 @@ type askCheck struct {
 // askChecks are asked in this order; the first that says yes decides.
 func askChecks() []askCheck {
 	return []askCheck{inviteCheck, centralCheck, certifiedBefore, supportAsk, askForApplication, askForAuthority}
+}
+
+// competes says among whom an introduction waits for its turn.
+func (d *Daemon) competes(in *attach.Introduction, peer identity.Fingerprint) tunnel.Place {
+	for _, check := range d.asks {
+		if check.glance != nil && check.glance(d, in, peer) {
+			return tunnel.PlaceKnown
+		}
+	}
+	return d.placeOf(peer)
 }
 
 // mayAsk says whether an introduction is worth an answer, and why: the asker is on

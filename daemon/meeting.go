@@ -54,7 +54,7 @@ func (s *station) judge(ctx context.Context, in *attach.Introduction) (*introduc
 	}
 	place := tunnel.PlaceListed
 	if stranger {
-		place = s.d.placeOf(claimed)
+		place = s.d.competes(in, claimed)
 	}
 	if s.open.hurried(place) {
 		return nil, errTooFast

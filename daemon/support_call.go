@@ -105,15 +105,17 @@ func (c *calling) told(m attach.CallNumber) {
 // number is no secret before the basestation, and one in a million for others who know
 // the id.
 var supportAsk = askCheck{
-	name: "support",
+	name:   "support",
+	glance: (*Daemon).knowsCallNumber,
 	may: func(d *Daemon, in *attach.Introduction, peer identity.Fingerprint) (why string, ok bool) {
-		if d.support == nil || !d.support.Waits() {
-			return "", false
-		}
-		shown := d.support.call.shown()
-		if shown.state != numberGiven || !pairing.CheckSupportPass(in.Introduce.Pass, shown.number, d.key.ID(), peer) {
-			return "", false
-		}
-		return "knows the call number", true
+		return "knows the call number", d.knowsCallNumber(in, peer)
 	},
+}
+
+func (d *Daemon) knowsCallNumber(in *attach.Introduction, peer identity.Fingerprint) bool {
+	if d.support == nil || !d.support.Waits() {
+		return false
+	}
+	shown := d.support.call.shown()
+	return shown.state == numberGiven && pairing.CheckSupportPass(in.Introduce.Pass, shown.number, d.key.ID(), peer)
 }
