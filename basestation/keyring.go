@@ -71,6 +71,11 @@ func OpenKeyring(dir string) (*Keyring, error) {
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
+	unlock, err := lockDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	defer unlock()
 	if missing(dir, rootFile) && !missing(dir, nodeFile) {
 		return nil, fmt.Errorf("%s is missing and devices trust its keys alone: put the copy of it back, or remove %s as well to begin anew",
 			filepath.Join(dir, rootFile), nodeFile)
