@@ -3,6 +3,8 @@ package tries
 import (
 	"slices"
 	"time"
+
+	"github.com/keyholed/keyhole/internal/pace"
 )
 
 // An Asker is one tunnel's end of the ledger. It has no state of its own: several
@@ -54,7 +56,7 @@ func (a *Asker) Delay() time.Duration {
 		return o.wait(now)
 	}
 	wait := l.serviceLocked(a.who.Service).shared.wait(now)
-	if c := l.sources[sourceOf(a.who.Source)]; c != nil {
+	if c := l.sources[pace.Source(a.who.Source)]; c != nil {
 		wait = max(wait, c.wait(now))
 	}
 	return wait
@@ -182,7 +184,7 @@ func (a *Asker) takeLocked(now time.Time, credential uint64, w *waiter) (*Try, t
 		}
 	} else {
 		s := l.serviceLocked(a.who.Service)
-		a.source = l.sourceLocked(sourceOf(a.who.Source))
+		a.source = l.sourceLocked(pace.Source(a.who.Source))
 		t.deadline, t.counters = now.Add(sharedPatience), []*counter{&s.shared, a.source}
 		if !s.shared.free(now, 0) || !a.source.free(now, 0) || !l.turnLocked(now, w, s, a.source) {
 			return nil, l.nextLocked(now, &s.shared, a.source)
@@ -328,12 +330,9 @@ func (t *Try) succeededLocked(now time.Time) (news bool) {
 
 // mayAdd paces those who become known, and makes room.
 func (s *service) mayAdd(now time.Time) bool {
-	s.spent = max(0, s.spent-float64(now.Sub(s.lastAdded))/float64(NewKnownEvery))
-	s.lastAdded = now
-	if s.spent+1 > NewKnown {
+	if !s.newcomers.AllowAt(now) {
 		return false
 	}
-	s.spent++
 	for len(s.known) >= MaxKnown {
 		var oldest [32]byte
 		var o *own
@@ -368,7 +367,7 @@ func (a *Asker) Fail() {
 	if o != nil {
 		t.counters = []*counter{&o.counter}
 	} else {
-		t.counters = []*counter{&l.serviceLocked(a.who.Service).shared, l.sourceLocked(sourceOf(a.who.Source))}
+		t.counters = []*counter{&l.serviceLocked(a.who.Service).shared, l.sourceLocked(pace.Source(a.who.Source))}
 	}
 	l.mu.Unlock()
 	t.End(Refused)

@@ -129,7 +129,8 @@ func (l *Ledger) restore(data []byte) error {
 			return errKept
 		}
 		s := l.serviceLocked(ks.Name)
-		s.lastAdded, s.spent = now, NewKnown // a restart brings no new places
+		for s.newcomers.AllowAt(now) { // a restart brings no new places
+		}
 		if err := s.shared.restore(ks.Failures, now); err != nil {
 			return err
 		}

@@ -26,6 +26,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/keyholed/keyhole/internal/pace"
 )
 
 const (
@@ -125,8 +127,7 @@ type service struct {
 	shared     counter               // of all that never succeeded
 	known      map[[32]byte]*own     // strangers that did
 	users      map[string]*own       // of the device's list, if they failed
-	lastAdded  time.Time             // paces known
-	spent      float64               // of NewKnown
+	newcomers  pace.Pace             // of known
 	challenged [maxChallenged]uint64 // a ring; 0: empty
 	next       int                   // place in it
 }
@@ -173,7 +174,7 @@ func New(c Config) *Ledger {
 func (l *Ledger) serviceLocked(name string) *service {
 	s := l.services[name]
 	if s == nil {
-		s = &service{known: map[[32]byte]*own{}, users: map[string]*own{}}
+		s = &service{known: map[[32]byte]*own{}, users: map[string]*own{}, newcomers: pace.New(NewKnown, NewKnownEvery)}
 		if l.damaged {
 			s.shared.fail(time.Now())
 			s.shared.failures = maxFailures
@@ -181,18 +182,6 @@ func (l *Ledger) serviceLocked(name string) *service {
 		l.services[name] = s
 	}
 	return s
-}
-
-// sourceOf is what one asker has for free: an IPv4 address, or the /64 that an
-// IPv6 host draws addresses from. What is no address is one source.
-func sourceOf(a netip.Addr) netip.Prefix {
-	a = a.Unmap().WithZone("")
-	bits := 32
-	if a.Is6() {
-		bits = 64
-	}
-	p, _ := a.Prefix(bits)
-	return p
 }
 
 // sourceLocked returns the counter of a source. One that is pushed out had no try

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/keyholed/keyhole/internal/pace"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -318,19 +320,11 @@ func TestSamePasswordAgainIsNoTry(t *testing.T) {
 }
 
 func TestSources(t *testing.T) {
-	for text, want := range map[string]string{
-		"192.0.2.7": "192.0.2.7/32", "::ffff:192.0.2.7": "192.0.2.7/32",
-		"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "fe80::1%eth0": "fe80::/64",
-	} {
-		if got := sourceOf(netip.MustParseAddr(text)).String(); got != want {
-			t.Errorf("%s is of %s, want %s", text, got, want)
-		}
-	}
 	synctest.Test(t, func(t *testing.T) {
 		l := New(Config{})
 		for n := range 3 * MaxSources {
 			a := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
-			x := l.sourceLocked(sourceOf(a))
+			x := l.sourceLocked(pace.Source(a))
 			x.fail(time.Now())
 			time.Sleep(time.Second)
 		}
