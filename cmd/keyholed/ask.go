@@ -12,7 +12,6 @@ import (
 
 	"github.com/keyholed/keyhole/daemon/control"
 	"github.com/keyholed/keyhole/internal/durable"
-	"github.com/keyholed/keyhole/protocol/api"
 	"github.com/keyholed/keyhole/protocol/identity"
 )
 
@@ -224,51 +223,5 @@ func drawBlocks(c *call, p image.Image) error {
 		out.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 	}
 	_, err := fmt.Fprint(c.stdout, out.String())
-	return err
-}
-
-func users(c *call) error {
-	c.flags.BoolVar(&c.json, "json", false, "")
-	if err := c.parse(0, 0); err != nil {
-		return err
-	}
-	var list api.Users
-	if err := c.daemon().Get(ctx, control.UsersRoute, &list); err != nil {
-		return err
-	}
-	if c.json {
-		return c.printJSON(list)
-	}
-	if len(list.Users) == 0 {
-		fmt.Fprintln(c.stderr, "nobody may enter yet: press the pair button, then run `keyhole pair` on a laptop in the same network")
-		return nil
-	}
-	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "USER\tROLE\tNOW\tKEY\tFINGERPRINT")
-	for _, u := range list.Users {
-		now := "-"
-		if u.Online {
-			now = "connected"
-		}
-		role := u.Role
-		if u.Central {
-			role += " (central)"
-		}
-		for _, k := range u.Keys {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", u.Name, role, now, k.Name, k.Fingerprint.Short())
-		}
-	}
-	return w.Flush()
-}
-
-func revoke(c *call) error {
-	if err := c.parse(1, 1); err != nil {
-		return err
-	}
-	var done api.Revoked
-	if err := c.daemon().Post(ctx, control.RevokeRoute, control.Revoke{Who: c.args[0]}, &done); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(c.stdout, "revoked %s: %d keys may no longer enter, %d sessions ended\n", done.User, len(done.Keys), done.SessionsClosed)
 	return err
 }
