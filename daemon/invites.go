@@ -51,36 +51,15 @@ func (d *Daemon) invite(w http.ResponseWriter, r *http.Request, c caller) error 
 	if err := decode(w, r, &body); err != nil {
 		return err
 	}
-	i := acl.Invite{Role: body.Role, For: body.For}
-	if body.Until != nil {
-		i.Until = body.Until.UTC().Truncate(time.Second)
-		if clock := d.clock(); i.Until.IsZero() || clock.Known && !i.Until.After(clock.Now) {
-			return api.Problemf(api.CodeMalformed, "the field \"until\" has passed already")
-		}
+	limits, err := aclLimits(api.Limits{Until: body.Until, Hours: body.Hours})
+	if err != nil {
+		return err
 	}
-	for _, h := range body.Hours {
-		window, err := aclWindow(h)
-		if err != nil {
-			return err
-		}
-		i.Hours = append(i.Hours, window)
+	limits.Until = limits.Until.Truncate(time.Second)
+	if clock := d.clock(); body.Until != nil && (limits.Until.IsZero() || clock.Known && !limits.Until.After(clock.Now)) {
+		return api.Problemf(api.CodeMalformed, "the field \"until\" has passed already")
 	}
-	return d.makeInvite(w, c, i, body.Seconds, acl.ActionUsers)
-}
-
-func aclWindow(h api.Hours) (acl.Window, error) {
-	const most = 24 * 60
-	if h.From < 0 || h.From > most || h.To < 0 || h.To > most {
-		return acl.Window{}, api.Problemf(api.CodeMalformed, "the field \"hours\": minutes are 0 to %d", most)
-	}
-	w := acl.Window{From: acl.Minute(h.From), To: acl.Minute(h.To)}
-	for _, day := range h.Days {
-		if day < 0 || day > 6 {
-			return acl.Window{}, api.Problemf(api.CodeMalformed, "the field \"hours\": days are 0, Sunday, to 6")
-		}
-		w.Days = append(w.Days, time.Weekday(day))
-	}
-	return w, nil
+	return d.makeInvite(w, c, acl.Invite{Role: body.Role, For: body.For, Limits: limits}, body.Seconds, acl.ActionUsers)
 }
 
 func (d *Daemon) inviteMyself(w http.ResponseWriter, r *http.Request, c caller) error {
@@ -170,19 +149,10 @@ func (d *Daemon) linkOf(token pairing.Token) pairing.Link {
 }
 
 func apiInvite(i acl.OpenInvite) api.Invite {
-	out := api.Invite{Name: i.Name, Role: i.Role, Myself: i.Myself, For: i.For, By: i.Maker, Since: i.Since, Refused: i.Void}
-	if !i.Until.IsZero() {
-		out.Until = &i.Until
-	}
+	limits := apiLimits(i.Limits)
+	out := api.Invite{Name: i.Name, Role: i.Role, Myself: i.Myself, For: i.For, By: i.Maker, Since: i.Since, Refused: i.Void, Until: limits.Until, Hours: limits.Hours}
 	if !i.End.IsZero() {
 		out.Ends = &i.End
-	}
-	for _, w := range i.Hours {
-		h := api.Hours{From: int(w.From), To: int(w.To)}
-		for _, day := range w.Days {
-			h.Days = append(h.Days, int(day))
-		}
-		out.Hours = append(out.Hours, h)
 	}
 	return out
 }

@@ -286,34 +286,3 @@ func (d *Daemon) unblock(w http.ResponseWriter, r *http.Request, c caller) error
 	api.WriteJSON(w, api.Unblocked{Name: who})
 	return nil
 }
-
-func apiLimits(l acl.Limits) api.Limits {
-	out := api.Limits{}
-	if !l.Until.IsZero() {
-		until := l.Until.UTC()
-		out.Until = &until
-	}
-	for _, w := range l.Hours {
-		h := api.Hours{From: int(w.From), To: int(w.To)}
-		for _, day := range w.Days {
-			h.Days = append(h.Days, int(day))
-		}
-		out.Hours = append(out.Hours, h)
-	}
-	return out
-}
-
-func aclLimits(l api.Limits) (acl.Limits, error) {
-	out := acl.Limits{}
-	if l.Until != nil {
-		out.Until = l.Until.UTC()
-	}
-	for _, h := range l.Hours {
-		w, err := aclWindow(h)
-		if err != nil {
-			return acl.Limits{}, err
-		}
-		out.Hours = append(out.Hours, w)
-	}
-	return out, nil
-}

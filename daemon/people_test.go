@@ -113,6 +113,7 @@ func TestLimitsAndGrants(t *testing.T) {
 	for what, body := range map[string]any{
 		"hours":   map[string]any{"limits": map[string]any{"hours": []api.Hours{{Days: []int{7}, From: 1, To: 2}}}},
 		"date":    map[string]any{"limits": map[string]any{"until": "tomorrow"}},
+		"year 1":  map[string]any{"limits": map[string]any{"until": "0001-01-01T00:00:00Z"}},
 		"unknown": map[string]any{"limits": map[string]any{"from": "2020-01-01T00:00:00Z"}},
 		"two":     map[string]any{"limits": map[string]any{}, "role": "guest"},
 	} {
