@@ -48,7 +48,9 @@ func (d *Daemon) follow(w http.ResponseWriter, r *http.Request, c caller) error 
 			data, _ := json.Marshal(ev) // plain strings: cannot fail
 			next = fmt.Sprintf("data: %s\n\n", data)
 		}
-		// The right to listen may have gone since the stream began.
+		// The right to listen may have gone since the stream began, and what the
+		// caller may act as too: a guest who is on the list keeps his session.
+		c.principals = d.principalsOf(c.peer)
 		if !d.decide(c, acl.ActionEvents, acl.Service{}).Allow {
 			return errAnswered
 		}

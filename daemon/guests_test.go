@@ -162,7 +162,15 @@ func TestGuestWhoIsListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = kept.Close() }()
+	events := p.follow(t)
 	leave()
+	d.events.publish(api.Event{Kind: "test", What: "after he left"})
+	for ev := range events.events {
+		if ev.Kind == "test" {
+			t.Error("he hears events that only the guest might")
+			break
+		}
+	}
 	drainUntilEnd(stream)
 	testnet.Eventually(t, "one tunnel left", func() error {
 		if n := d.Status().Tunnels; n != 1 {
