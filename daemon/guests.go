@@ -57,7 +57,8 @@ func newGuests(blocked func(acl.Principal) bool, ended func(identity.Fingerprint
 
 // enter lets a guest in. leave takes that back and may be called again, after his
 // time too. Who is here already, by fingerprint, kind and name, stays as long as the
-// longer of the two says, and has the roles that were given last. Errors: errBlocked,
+// longer of the two says, and has the roles that were given last; with a role that he did
+// not have before, as long as that was given for. Errors: errBlocked,
 // errTooManyGuests.
 func (g *guests) enter(who guest) (leave func(), err error) {
 	who.principal.Fingerprint = who.fingerprint
@@ -90,9 +91,12 @@ func (g *guests) stayLocked(who guest) (s *stay, less bool) {
 			continue
 		}
 		until := s.until
-		if until.IsZero() || who.until.IsZero() {
+		switch more := slices.ContainsFunc(who.principal.Roles, func(r string) bool { return !slices.Contains(s.principal.Roles, r) }); {
+		case more: // nobody has given those roles for longer
+			until = who.until
+		case until.IsZero() || who.until.IsZero():
 			until = time.Time{}
-		} else if who.until.After(until) {
+		case who.until.After(until):
 			until = who.until
 		}
 		less = slices.ContainsFunc(s.principal.Roles, func(r string) bool { return !slices.Contains(who.principal.Roles, r) })

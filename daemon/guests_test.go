@@ -90,6 +90,23 @@ func TestGuestComesTwice(t *testing.T) {
 	})
 }
 
+// A role that is given for a minute to who is here for an hour is not his for the hour.
+func TestGuestIsGivenMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, gone := parlour()
+		who := guestOf(1, acl.KindCentral, "x", acl.RoleViewer)
+		who.until = time.Now().Add(time.Hour)
+		mustEnter(t, g, who)
+		who.principal.Roles, who.until = []string{acl.RoleAdmin}, time.Now().Add(time.Minute)
+		mustEnter(t, g, who)
+		time.Sleep(time.Minute + time.Second)
+		synctest.Wait()
+		if p := g.principals(fingerprint(1)); len(p) != 0 || len(*gone) == 0 {
+			t.Errorf("after the minute he is %+v, told %d times", p, len(*gone))
+		}
+	})
+}
+
 func TestGuestsAreFew(t *testing.T) {
 	g, _ := parlour()
 	for i := range maxGuests {
