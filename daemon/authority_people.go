@@ -53,6 +53,26 @@ func (c *certified) wouldBe(id string) string {
 	return role
 }
 
+// configured is the role that the configuration alone gives to somebody of that name,
+// "" for none.
+func (c *certified) configured(id string) string {
+	if canonical, _, err := authority.Canonical(id); err == nil {
+		id = canonical
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := c.set.Of(id)
+	if a == nil {
+		return ""
+	}
+	for _, one := range c.config {
+		if one.Name == a.Name() {
+			return one.RoleOf(id)
+		}
+	}
+	return ""
+}
+
 // patchCertified gives a certified user a role; "none" takes back what was given, and
 // the configuration's word counts. The caller holds d.changing.
 func (d *Daemon) patchCertified(w http.ResponseWriter, c caller, id string, patch api.UserPatch) error {
@@ -78,7 +98,10 @@ func (d *Daemon) patchCertified(w http.ResponseWriter, c caller, id string, patc
 
 func (d *Daemon) mayGiveCertified(c caller, id, role string) error {
 	if role == "" {
-		return d.mayTouch(c, d.asUser(id))
+		if err := d.mayTouch(c, d.asUser(id)); err != nil {
+			return err
+		}
+		return d.mayUnblock(c, acl.KindAuthority, id)
 	}
 	if role == acl.RoleOwner {
 		return api.Problemf(api.CodeForbidden, "an owner has a paired key: a certificate can be given up to admin")

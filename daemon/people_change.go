@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/keyholed/keyhole/acl"
 	"github.com/keyholed/keyhole/protocol/api"
@@ -237,10 +238,16 @@ func (d *Daemon) revoke(who string, by acl.By, may func(target acl.User, known b
 	return api.Revoked{User: target.Name, Keys: keys, SessionsClosed: closed}, nil
 }
 
-// block keeps out somebody who is no user of the list.
+// block keeps out somebody who is no user of the list, or goes by a name of the
+// vendor's there. may is asked about everybody who goes by that name now.
 func (d *Daemon) block(kind acl.Kind, name string, by acl.By, may func(acl.User, bool) error) (api.Revoked, error) {
 	if err := may(acl.User{}, false); err != nil {
 		return api.Revoked{}, err
+	}
+	for _, u := range d.goesBy(kind, name) {
+		if err := may(u, true); err != nil {
+			return api.Revoked{}, err
+		}
 	}
 	before := len(d.server.Sessions())
 	if err := d.store.Block(kind, name, by); err != nil {
@@ -251,6 +258,25 @@ func (d *Daemon) block(kind acl.Kind, name string, by acl.By, may func(acl.User,
 	d.log.Info("blocked", "who", out, "sessions", closed, "by", by.User)
 	d.events.publish(api.Event{Kind: "user", What: "blocked", User: out})
 	return api.Revoked{User: out, Keys: []identity.Fingerprint{}, SessionsClosed: closed}, nil
+}
+
+// goesBy are those who go by the name of a principal now: a user of the vendor's list,
+// and guests, as a user in each of their roles.
+func (d *Daemon) goesBy(kind acl.Kind, name string) (all []acl.User) {
+	if u, err := d.store.User(name); kind == acl.KindCentral && err == nil && u.Central {
+		all = append(all, u)
+	}
+	for _, g := range d.guests.list() {
+		if g.principal.Kind != kind || !strings.EqualFold(g.principal.Name, name) {
+			continue
+		}
+		for _, role := range g.principal.Roles {
+			if role != acl.RoleOwner { // which no guest has
+				all = append(all, acl.User{Name: g.principal.String(), Role: role})
+			}
+		}
+	}
+	return all
 }
 
 // guestNamed is the principal that somebody means who is no user: by its name in
@@ -279,10 +305,32 @@ func (d *Daemon) unblock(w http.ResponseWriter, r *http.Request, c caller) error
 	if !ok {
 		return acl.ErrNotBlocked
 	}
+	if err := d.mayUnblock(c, kind, name); err != nil {
+		return err
+	}
 	if err := d.store.Unblock(kind, name, c.by()); err != nil {
 		return err
 	}
 	d.events.publish(api.Event{Kind: "user", What: "unblocked", User: who})
 	api.WriteJSON(w, api.Unblocked{Name: who})
+	return nil
+}
+
+// mayUnblock keeps a caller from letting in again who could have more than he has: what
+// the configuration says of a certified user counts again then, and what the vendor
+// may give of anybody whom he vouches for.
+func (d *Daemon) mayUnblock(c caller, kind acl.Kind, name string) error {
+	var roles []string
+	switch kind {
+	case acl.KindAuthority:
+		roles = []string{d.certified.configured(name)}
+	case acl.KindCentral:
+		roles = d.config().Central.Roles
+	}
+	for _, role := range roles {
+		if role != "" && !d.mayGive(c.mine(d), role) {
+			return api.Problemf(api.CodeForbidden, "%s could have the role %s, which may what you may not: nobody gives more than he has", name, role)
+		}
+	}
 	return nil
 }

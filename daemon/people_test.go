@@ -9,6 +9,7 @@ import (
 
 	"github.com/keyholed/keyhole/acl"
 	"github.com/keyholed/keyhole/protocol/api"
+	"github.com/keyholed/keyhole/protocol/identity"
 	"github.com/keyholed/keyhole/protocol/session"
 )
 
@@ -120,6 +121,42 @@ func TestLimitsAndGrants(t *testing.T) {
 		wantCode(t, what, owner.tryCall("PATCH", "/v1/users/Bob", body, nil), api.CodeMalformed)
 	}
 	wantCode(t, "an owner has no end", owner.tryCall("PATCH", "/v1/users/Alice", api.UserPatch{Limits: &api.Limits{Until: &past}}, nil), api.CodeMalformed)
+}
+
+// By the name of a principal nobody reaches further than by that of a user: who has more
+// is neither put out nor let in again.
+func TestPrincipalsOfMoreThanOneHas(t *testing.T) {
+	c := newCompany(t, roleTOML("steward", `"users"`, ""))
+	c.owner(t)
+	sam := c.member(t, "Sam", "steward", session.PathTCP)
+	boss := newKey(t).Fingerprint()
+	vendor := []acl.CentralUser{{Name: "Vera", Role: acl.RoleAdmin, Keys: []identity.Fingerprint{boss}}}
+	if _, err := c.store.MergeCentral(vendor, "test", acl.By{}); err != nil {
+		t.Fatal(err)
+	}
+	mustEnter(t, c.guests, guestOf(7, acl.KindCentral, "gwen", acl.RoleViewer, acl.RoleAdmin))
+	for _, who := range []string{"Vera", "central:Vera", "central:vera", "central:gwen", "central:GWEN", "gwen", "ca:adam@example.net"} {
+		wantCode(t, who+" by a steward", sam.tryCall("DELETE", "/v1/users/"+escape(who), nil, nil), api.CodeForbidden)
+	}
+	if !c.store.Known(boss) || !c.guests.has(fingerprint(7)) {
+		t.Error("who has more was put out")
+	}
+	for _, who := range []string{"adam@example.net", "alice@example.net"} {
+		if err := c.store.Appoint(who, acl.RoleGuest, acl.By{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	none := map[string]string{"role": "none"}
+	wantCode(t, "an admin of the configuration is one again", sam.tryCall("PATCH", "/v1/users/adam@example.net", none, nil), api.CodeForbidden)
+	if err := c.store.Block(acl.KindAuthority, "adam@example.net", acl.By{}); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, "he is let in again", sam.tryCall("DELETE", "/v1/blocked/"+escape("ca:adam@example.net"), nil, nil), api.CodeForbidden)
+	ann := c.member(t, "Ann", acl.RoleAdmin, session.PathTCP)
+	ann.call("DELETE", "/v1/blocked/"+escape("ca:adam@example.net"), nil, nil)
+	ann.call("PATCH", "/v1/users/alice@example.net", none, nil)
+	ann.call("DELETE", "/v1/users/central:Vera", nil, nil)
+	ann.call("DELETE", "/v1/users/central:gwen", nil, nil)
 }
 
 // Who is no user is revoked by name, seen, and let in again.
