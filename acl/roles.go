@@ -103,6 +103,16 @@ func (s *Store) Roles() []Role {
 // configured allows nothing.
 func (s *Store) Includes(role, other string) bool { return s.role(role).includes(s.role(other)) }
 
+// RoleMay reports whether a role alone allows something.
+func (s *Store) RoleMay(role string, action Action, service Service) bool {
+	r := s.role(role)
+	if r == nil {
+		return false
+	}
+	may, _ := r.decide(action, service)
+	return may
+}
+
 // role is one by its name, nil where there is none.
 func (s *Store) role(name string) *role { return (*s.roles.Load())[name] }
 

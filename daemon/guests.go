@@ -189,6 +189,11 @@ func (g *guests) principals(f identity.Fingerprint) []acl.Principal {
 	return out
 }
 
+// of are the stays of the holder of a key.
+func (g *guests) of(f identity.Fingerprint) []guest {
+	return slices.DeleteFunc(g.list(), func(one guest) bool { return one.fingerprint != f })
+}
+
 // has reports whether the holder of a key is here.
 func (g *guests) has(f identity.Fingerprint) bool {
 	g.mu.Lock()

@@ -103,7 +103,7 @@ func (d *Daemon) readPatch(patch api.UserPatch) (userChange, error) {
 			if err := d.mayTouch(c, target); err != nil {
 				return err
 			}
-			return d.mayLimit(c, limits)
+			return d.mayLimit(c, target, target.Role, limits)
 		},
 		do: func(who string, by acl.By) (acl.User, error) { return d.store.SetLimits(who, limits, by) },
 	}, err
@@ -130,13 +130,14 @@ func (d *Daemon) mayGrant(c caller, target acl.User, grant acl.Grant) error {
 	if err := d.mayTouch(c, target); err != nil {
 		return err
 	}
-	if _, configured := d.bridge.Services().Lookup(grant.Service); !configured {
+	service, configured := d.bridge.Services().Lookup(grant.Service)
+	if !configured {
 		return api.Problemf(api.CodeNotFound, "there is no service %q: `keyhole services` lists them", grant.Service)
 	}
 	if !d.mayReach(c, grant.Service) {
 		return api.Problemf(api.CodeForbidden, "you may not use the service %q yourself: nobody gives more than he has", grant.Service)
 	}
-	return d.mayLimit(c, grant.Limits)
+	return d.mayLend(c, target, service, grant.Limits)
 }
 
 func (d *Daemon) deleteGrant(w http.ResponseWriter, r *http.Request, c caller) error {

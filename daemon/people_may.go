@@ -2,9 +2,11 @@ package daemon
 
 import (
 	"slices"
+	"time"
 
 	"github.com/keyholed/keyhole/acl"
 	"github.com/keyholed/keyhole/protocol/api"
+	"github.com/keyholed/keyhole/tunnel"
 )
 
 // What people may do to each other: nobody gives more than he has, and nobody touches
@@ -71,6 +73,47 @@ func (d *Daemon) mayChange(c caller, target acl.User, role *string) error {
 	return d.mayTouch(c, target)
 }
 
+// A standing is one way in which a caller is somebody, and for how long.
+type standing struct {
+	role    string // "": a grant by name
+	service string // of a grant
+	limits  []acl.Limits
+}
+
+// holds reports whether l is within the time of a standing.
+func (s standing) holds(l acl.Limits) bool {
+	return !slices.ContainsFunc(s.limits, func(mine acl.Limits) bool { return !l.Within(mine) })
+}
+
+// standings are those of a caller who gives something to target. As a guest he gives
+// nothing to himself, and by the word of the vendor or a support code nothing that
+// outlives it: what they let in for an hour would make itself at home.
+func (c caller) standings(d *Daemon, target acl.User) (all []standing) {
+	me, listed := d.store.UserOf(c.peer)
+	if listed {
+		all = append(all, standing{me.Role, "", []acl.Limits{me.Limits}})
+		for _, g := range me.Grants {
+			all = append(all, standing{"", g.Service, []acl.Limits{me.Limits, g.Limits}})
+		}
+		if target.ID == me.ID {
+			return all
+		}
+	}
+	now := d.clock().Now
+	for _, g := range d.guests.of(c.peer) {
+		var limits []acl.Limits
+		if g.principal.Kind != acl.KindAuthority && !g.until.IsZero() {
+			limits = []acl.Limits{{Until: now.Add(time.Until(g.until))}}
+		}
+		for _, r := range g.principal.Roles {
+			if r != acl.RoleOwner {
+				all = append(all, standing{r, "", limits})
+			}
+		}
+	}
+	return all
+}
+
 // mayReach reports whether the caller could tunnel to a service now. One that is not
 // configured leads nowhere.
 func (d *Daemon) mayReach(c caller, service string) bool {
@@ -89,7 +132,7 @@ func (d *Daemon) mayGiveRole(c caller, target acl.User, role string) error {
 	}
 	switch {
 	case d.mayGive(c.mine(d), role):
-		return d.mayLimit(c, target.Limits)
+		return d.mayLimit(c, target, role, target.Limits)
 	case role == acl.RoleOwner:
 		return api.Problemf(api.CodeForbidden, "only an owner may change an owner or make one")
 	}
@@ -99,11 +142,23 @@ func (d *Daemon) mayGiveRole(c caller, target acl.User, role string) error {
 	return api.Problemf(api.CodeForbidden, "the role %s may what you may not: nobody gives more than he has", role)
 }
 
-// mayLimit keeps a caller whose own time is limited from giving others more of it.
-func (d *Daemon) mayLimit(c caller, limits acl.Limits) error {
-	me, listed := d.store.UserOf(c.peer)
-	if listed && !limits.Within(me.Limits) {
-		return acl.ErrExceeds
+// mayLimit keeps a caller whose own time is limited from giving others more of it: he
+// has a role for all of that time which may all that the other's may.
+func (d *Daemon) mayLimit(c caller, target acl.User, role string, limits acl.Limits) error {
+	for _, s := range c.standings(d, target) {
+		if s.role != "" && d.mayGive([]string{s.role}, role) && s.holds(limits) {
+			return nil
+		}
 	}
-	return nil
+	return acl.ErrExceeds
+}
+
+// mayLend is mayLimit for a service: he may use it himself for all of that time.
+func (d *Daemon) mayLend(c caller, target acl.User, service tunnel.Service, limits acl.Limits) error {
+	for _, s := range c.standings(d, target) {
+		if s.holds(limits) && (s.service == service.Name || s.role != "" && d.store.RoleMay(s.role, acl.ActionTunnel, aclService(service))) {
+			return nil
+		}
+	}
+	return acl.ErrExceeds
 }

@@ -123,6 +123,43 @@ func TestLimitsAndGrants(t *testing.T) {
 	wantCode(t, "an owner has no end", owner.tryCall("PATCH", "/v1/users/Alice", api.UserPatch{Limits: &api.Limits{Until: &past}}, nil), api.CodeMalformed)
 }
 
+// Nobody gives what he has for a while for longer than that, himself included.
+func TestNobodyGivesLongerThanHeHas(t *testing.T) {
+	d := startDevice(t, serviceTOML("shell", "ssh", "127.0.0.1:9")+roleTOML("steward", `"users"`, ""))
+	d.setKernelClock(func() (time.Time, bool) { return time.Now(), true })
+	d.owner(t)
+	sam := d.member(t, "Sam", "steward", session.PathTCP)
+	d.enter(t, "Gus", acl.RoleGuest)
+	soon := time.Now().Add(time.Hour).Truncate(time.Second)
+	if _, err := d.store.Grant("Sam", acl.Grant{Service: "shell", Limits: acl.Limits{Until: soon}}, acl.By{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, who := range []string{"Sam", "Gus"} {
+		wantCode(t, "shell for good to "+who, sam.tryCall("PUT", "/v1/users/"+who+"/grants/shell", api.Limits{}, nil), api.CodeForbidden)
+	}
+	sam.call("PUT", "/v1/users/Gus/grants/shell", api.Limits{Until: &soon}, nil)
+
+	// Who is an admin for an hour makes nobody one for longer, and himself nothing.
+	bob := d.member(t, "Bob", acl.RoleViewer, session.PathTCP)
+	d.enter(t, "Vic", acl.RoleViewer)
+	for i, kind := range []acl.Kind{acl.KindCentral, acl.KindAuthority} {
+		leave := mustEnter(t, d.guests, guest{
+			principal:   acl.Principal{Kind: kind, Name: "bob", Roles: []string{acl.RoleAdmin}},
+			fingerprint: bob.key.Fingerprint(), until: time.Now().Add(time.Hour),
+		})
+		admin := map[string]string{"role": acl.RoleAdmin}
+		wantCode(t, "himself", bob.tryCall("PATCH", "/v1/users/Bob", admin, nil), api.CodeForbidden)
+		wantCode(t, "shell to himself", bob.tryCall("PUT", "/v1/users/Bob/grants/shell", api.Limits{}, nil), api.CodeForbidden)
+		if i == 0 {
+			wantCode(t, "a friend", bob.tryCall("PATCH", "/v1/users/Vic", admin, nil), api.CodeForbidden)
+			wantCode(t, "shell to a friend", bob.tryCall("PUT", "/v1/users/Vic/grants/shell", api.Limits{}, nil), api.CodeForbidden)
+			until := time.Now().Add(time.Minute).Truncate(time.Second)
+			bob.call("PUT", "/v1/users/Vic/grants/shell", api.Limits{Until: &until}, nil)
+		}
+		leave()
+	}
+}
+
 // By the name of a principal nobody reaches further than by that of a user: who has more
 // is neither put out nor let in again.
 func TestPrincipalsOfMoreThanOneHas(t *testing.T) {
