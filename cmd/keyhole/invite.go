@@ -15,10 +15,10 @@ import (
 
 // inviteFlags are those of `keyhole invite`.
 type inviteFlags struct {
-	role, name, until string
-	hours             []string
-	valid             time.Duration
-	myself, qr        bool
+	limitFlags // of the new user
+	role, name string
+	valid      time.Duration
+	myself, qr bool
 }
 
 func (a *app) inviteCommand() *cobra.Command {
@@ -31,7 +31,7 @@ With --myself it adds another device of your own to your user instead.`,
 		Example: `  keyhole invite "Front door" --role viewer --until 2027-01-31 --qr
   keyhole invite --myself --qr`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if f.myself == (f.role != "") || f.myself && (f.name != "" || f.until != "" || len(f.hours) > 0) {
+			if f.myself == (f.role != "") || f.myself && (f.name != "" || !f.none()) {
 				return usagef(cmd, "say --role ROLE for somebody else (and --for, --until, --hours if you like), or --myself alone")
 			}
 			return a.invite(cmd, args, f)
@@ -39,8 +39,7 @@ With --myself it adds another device of your own to your user instead.`,
 	}
 	c.Flags().StringVar(&f.role, "role", "", "`role` of the new user: at most your own, never owner")
 	c.Flags().StringVar(&f.name, "for", "", "`name` of the new user (default: as he says himself)")
-	c.Flags().StringVar(&f.until, "until", "", "`date` until which the user may enter: 2027-01-31, or with a time")
-	c.Flags().StringArrayVar(&f.hours, "hours", nil, "weekly `hours` of the user: \"mon-fri 08:00-18:00\"; may be repeated")
+	f.add(c)
 	c.Flags().DurationVar(&f.valid, "valid", 0, "how long the link is good (default 24h)")
 	c.Flags().BoolVar(&f.myself, "myself", false, "for another device of your own")
 	c.Flags().BoolVar(&f.qr, "qr", false, "show the link as a QR code too")
@@ -49,22 +48,8 @@ With --myself it adds another device of your own to your user instead.`,
 
 // request is what to ask the device for.
 func (f inviteFlags) request(cmd *cobra.Command) (r api.InviteRequest, err error) {
-	r = api.InviteRequest{Role: f.role, For: f.name, Seconds: int64(f.valid / time.Second)}
-	if f.until != "" {
-		t, err := parseUntil(f.until, time.Local)
-		if err != nil {
-			return r, usagef(cmd, "--until %v", err)
-		}
-		r.Until = &t
-	}
-	for _, text := range f.hours {
-		h, err := parseHours(text)
-		if err != nil {
-			return r, usagef(cmd, "--hours %v", err)
-		}
-		r.Hours = append(r.Hours, h)
-	}
-	return r, nil
+	l, err := f.limits(cmd)
+	return api.InviteRequest{Role: f.role, For: f.name, Until: l.Until, Hours: l.Hours, Seconds: int64(f.valid / time.Second)}, err
 }
 
 func (a *app) invite(cmd *cobra.Command, args []string, f inviteFlags) error {

@@ -11,14 +11,14 @@ import (
 	"github.com/keyholed/keyhole/protocol/api"
 )
 
-// limitFlags are --until and --hours of a user or a grant.
+// limitFlags are --until and --hours of a user, a grant or an invite.
 type limitFlags struct {
 	until string
 	hours []string
 }
 
 func (f *limitFlags) add(c *cobra.Command) {
-	c.Flags().StringVar(&f.until, "until", "", "`date` of the end: 2027-01-31, or with a time")
+	c.Flags().StringVar(&f.until, "until", "", "`date` when the user's right ends: 2027-01-31, or with a time")
 	c.Flags().StringArrayVar(&f.hours, "hours", nil, "weekly `hours` in the device's zone, such as \"mon-fri 08:00-18:00\"; may be given again")
 }
 
