@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"net/netip"
 	"slices"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/keyholed/keyhole/acl"
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/pairing"
 	"github.com/keyholed/keyhole/protocol/api"
 	"github.com/keyholed/keyhole/protocol/attach"
@@ -209,17 +211,13 @@ func TestInvitesAreEnded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(20 * time.Second)
-	for {
+	testnet.Eventually(t, "a line tells that it has ended", func() error {
 		entries, err := d.store.Audit(0, 0)
-		if err != nil || time.Now().After(deadline) {
-			t.Fatalf("never: %v", err)
+		if err == nil && !slices.ContainsFunc(entries, func(e acl.Entry) bool { return e.What == acl.WhatInviteEnded && len(e.Ended) == 1 }) {
+			err = errors.New("no such line")
 		}
-		if slices.ContainsFunc(entries, func(e acl.Entry) bool { return e.What == acl.WhatInviteEnded && len(e.Ended) == 1 }) {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+		return err
+	})
 	if d.store.HasInvites() {
 		t.Error("it is good")
 	}
