@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -26,11 +25,6 @@ const (
 	// maxRefusedShown are shown in the status: who came with a certificate of ours and
 	// was not let in, so that the owner can see to whom he might give a role.
 	maxRefusedShown = 8
-	// endsSoon is how long before the end of a certificate or a revocation list the
-	// status begins to warn: lists are made each week or month, and sometimes a
-	// person has to do it.
-	endsSoon     = 30 * 24 * time.Hour
-	listEndsSoon = 2 * 24 * time.Hour
 )
 
 // certified is the daemon's side of certificate authorities: whose word is taken,
@@ -117,10 +111,8 @@ func (c *certified) vouch(s session.Info) (leave func()) {
 	}
 }
 
-// Why somebody whose certificate holds is nobody all the same.
-var (
-	errNoRole = errors.New("nobody has given a role")
-)
+// errNoRole is why somebody whose certificate holds is nobody all the same.
+var errNoRole = errors.New("nobody has given a role")
 
 // judge finds out whom a session's chain names and lets him in. Nobody and no error
 // is a device without authorities. With an error, holder may say who it was.
@@ -255,6 +247,7 @@ func (c *certified) recheck() {
 		}
 		c.mu.Lock()
 		_, here := c.live[h]
+		before := h.person.ID // person is nobody where the certificate holds no more
 		changed := h.role != role || h.person != person
 		if err != nil {
 			delete(c.live, h)
@@ -266,7 +259,7 @@ func (c *certified) recheck() {
 		switch {
 		case !here:
 		case err != nil:
-			c.log.Info("no longer certified", "user", person.ID, "peer", h.peer.Short(), "why", err)
+			c.log.Info("no longer certified", "user", before, "peer", h.peer.Short(), "why", err)
 			c.end(h)
 		case changed:
 			c.renew(h, clock)
@@ -329,62 +322,4 @@ func (c *certified) any() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return !c.set.Empty()
-}
-
-// status is what the owner sees.
-func (c *certified) status() []control.Authority {
-	clock := c.now()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var list []control.Authority
-	for _, a := range c.set.All() {
-		one := control.Authority{Name: a.Name(), State: "in force", Domains: a.Domains(), Sessions: 0}
-		for h := range c.live {
-			if h.person.Authority == a.Name() {
-				one.Sessions++
-			}
-		}
-		if !clock.Known {
-			one.State = authority.ErrClock.Error()
-		}
-		if ends := a.Ends(); len(ends) > 0 {
-			one.Ends, one.What = ends[0].At, ends[0].What
-		}
-		list = append(list, one)
-	}
-	return list
-}
-
-// refusals are those who came last with a certificate that holds and were not let in.
-func (c *certified) refusals() []control.Refused {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Clone(c.refused)
-}
-
-// warnings are what the owner should look at.
-func (c *certified) warnings() []string {
-	clock := c.now()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	w := slices.Clone(c.faults)
-	if !clock.Known && !c.set.Empty() {
-		w = append(w, "the clock is not set: nobody comes in by a certificate before it is")
-	}
-	for _, a := range c.set.All() {
-		for _, end := range a.Ends() {
-			soon := endsSoon
-			if end.List {
-				soon = listEndsSoon
-			}
-			switch left := end.At.Sub(clock.Now); {
-			case !clock.Known:
-			case left <= 0:
-				w = append(w, fmt.Sprintf("authority %q: %s has ended on %s: nobody comes in by it", a.Name(), end.What, end.At.UTC().Format(time.DateOnly)))
-			case left < soon:
-				w = append(w, fmt.Sprintf("authority %q: %s ends on %s", a.Name(), end.What, end.At.UTC().Format(time.DateOnly)))
-			}
-		}
-	}
-	return w
 }
