@@ -72,7 +72,7 @@ func (a *app) certificateInstall() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
-			return a.showCertificate(c, "installed: ")
+			return a.tellCertificate(c, a.err, "installed: ")
 		},
 	})
 }
@@ -108,24 +108,25 @@ func (a *app) certificateShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.showCertificate(c, "")
+			return a.tellCertificate(c, a.out, "")
 		},
 	})
 }
 
-func (a *app) showCertificate(c client.Certificate, what string) error {
+// tellCertificate prints a certificate in words to w; with --json, as a document.
+func (a *app) tellCertificate(c client.Certificate, w io.Writer, what string) error {
 	if a.json {
 		return a.document(c)
 	}
-	a.say("%s%s (%s)", what, c.ID, c.Kind)
-	a.say("certified by %s, from %s until %s", c.Issuer, c.From.Local().Format(time.DateOnly), c.Until.Local().Format(time.DateOnly))
+	_, err := fmt.Fprintf(w, "%s\n%s\n", plain(fmt.Sprintf("%s%s (%s)", what, c.ID, c.Kind)),
+		plain(fmt.Sprintf("certified by %s, from %s until %s", c.Issuer, c.From.Local().Format(time.DateOnly), c.Until.Local().Format(time.DateOnly))))
 	switch now := time.Now(); {
 	case now.After(c.Until):
 		a.say("note: it has ended: no device takes it")
 	case now.Before(c.From):
 		a.say("note: it is not valid yet")
 	}
-	return nil
+	return err
 }
 
 func (a *app) certificateRemove() *cobra.Command {
