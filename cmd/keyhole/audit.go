@@ -54,18 +54,9 @@ func (a *app) audit(ctx context.Context, args []string, after uint64, file strin
 }
 
 func (a *app) showAudit(log []byte) error {
-	var rows [][]string
-	unset := false
-	for line := range bytes.Lines(log) {
-		entry, err := api.ParseAuditLine(line)
-		if err != nil {
-			return err
-		}
-		if entry.What == api.AuditEnd {
-			break
-		}
-		unset = unset || entry.Unset
-		rows = append(rows, entry.Columns(time.Local))
+	rows, unset, err := api.AuditRows(log, time.Local)
+	if err != nil {
+		return err
 	}
 	if err := a.table(api.AuditColumns, rows); err != nil {
 		return err

@@ -5,22 +5,15 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+
+	"github.com/keyholed/keyhole/protocol/api"
 )
 
-// plain keeps what strangers wrote from steering the terminal: what is not
-// printable becomes a question mark.
-func plain(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
-}
+// plain keeps what strangers wrote from steering the terminal.
+func plain(s string) string { return api.Printable(s) }
 
 // jsonFlag gives a command --json.
 func (a *app) jsonFlag(c *cobra.Command) *cobra.Command {

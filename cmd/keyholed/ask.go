@@ -25,6 +25,18 @@ func (c *call) printJSON(v any) error {
 	return e.Encode(v)
 }
 
+// table prints rows in columns, with their head. An empty one prints nothing.
+func (c *call) table(head []string, rows [][]string) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+	for _, row := range append([][]string{head}, rows...) {
+		fmt.Fprintln(w, strings.Join(row, "\t"))
+	}
+	return w.Flush()
+}
+
 func status(c *call) error {
 	c.flags.BoolVar(&c.json, "json", false, "")
 	if err := c.parse(0, 0); err != nil {

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/keyholed/keyhole/daemon"
@@ -43,21 +40,11 @@ func audit(c *call) error {
 
 // printAudit prints an export for people.
 func (c *call) printAudit(log []byte) error {
-	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, strings.Join(api.AuditColumns, "\t"))
-	unset := false
-	for line := range bytes.Lines(log) {
-		entry, err := api.ParseAuditLine(line)
-		if err != nil {
-			return err
-		}
-		if entry.What == api.AuditEnd {
-			break
-		}
-		unset = unset || entry.Unset
-		fmt.Fprintln(w, strings.Join(entry.Columns(time.Local), "\t"))
+	rows, unset, err := api.AuditRows(log, time.Local)
+	if err != nil {
+		return err
 	}
-	if err := w.Flush(); err != nil {
+	if err := c.table(api.AuditColumns, rows); err != nil {
 		return err
 	}
 	if unset {

@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"strings"
-	"text/tabwriter"
 
 	"github.com/keyholed/keyhole/daemon/control"
 	"github.com/keyholed/keyhole/protocol/api"
@@ -24,16 +22,7 @@ func users(c *call) error {
 	if len(list.Users) == 0 {
 		fmt.Fprintln(c.stderr, "nobody may enter yet: press the pair button, then run `keyhole pair` on a laptop in the same network")
 	}
-	rows := userRows(list)
-	if len(rows) == 0 {
-		return nil
-	}
-	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "USER\tROLE\tNOW\tKEY\tFINGERPRINT")
-	for _, row := range rows {
-		fmt.Fprintln(w, strings.Join(row, "\t"))
-	}
-	return w.Flush()
+	return c.table([]string{"USER", "ROLE", "NOW", "KEY", "FINGERPRINT"}, userRows(list))
 }
 
 // userRows has a row for each key, for each user who has none because a certificate

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -66,6 +67,23 @@ func ParseAuditLine(line []byte) (AuditLine, error) {
 	return l, nil
 }
 
+// AuditRows are the lines of an export in words, each as Columns returns it. unset
+// says that one of them has the mark that AuditClock explains.
+func AuditRows(export []byte, zone *time.Location) (rows [][]string, unset bool, err error) {
+	for line := range bytes.Lines(export) {
+		l, err := ParseAuditLine(line)
+		if err != nil {
+			return nil, false, err
+		}
+		if l.What == AuditEnd {
+			break
+		}
+		unset = unset || l.Unset
+		rows = append(rows, l.Columns(zone))
+	}
+	return rows, unset, nil
+}
+
 // AuditColumns are the heads of what Columns returns.
 var AuditColumns = []string{"NUMBER", "TIME", "WHO", "WHAT", "HOW"}
 
@@ -84,7 +102,7 @@ func (l AuditLine) Columns(zone *time.Location) []string {
 	}
 	out := []string{fmt.Sprint(l.Number), when, l.who(), l.what(), l.how()}
 	for i := range out {
-		out[i] = printable(out[i])
+		out[i] = Printable(out[i])
 	}
 	return out
 }
@@ -179,8 +197,9 @@ func Bytes(n uint64) string {
 	return fmt.Sprintf("%.1f GB", float64(n)/1e9)
 }
 
-// printable keeps what strangers wrote from steering the terminal.
-func printable(s string) string {
+// Printable keeps what strangers wrote from steering a terminal: what is not printable
+// becomes a question mark.
+func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || !unicode.IsPrint(r) {
 			return '?'
