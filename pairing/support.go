@@ -1,7 +1,6 @@
 package pairing
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"sync"
@@ -42,46 +41,6 @@ const (
 	SupportClosed   SupportEnd = "closed"     // reset, reload or stop
 	SupportNotIn    SupportEnd = "not let in" // the Supporter did not let him in
 )
-
-// A SupportPhase says how far support is.
-//
-//	         press               code proven              press, 30 min, left
-//	idle ------------> waiting ----------------> session ---------------------> idle
-//	  ^                   |
-//	  +-------------------+  press, 5 min, 3 tries, pairing
-type SupportPhase int
-
-// The phases.
-const (
-	SupportIdle    SupportPhase = iota
-	SupportWaiting              // a code is shown
-	SupportSession              // a hotline is here
-)
-
-func (p SupportPhase) String() string { return [...]string{"idle", "waiting", "session"}[p] }
-
-// A Control says what a hotline may do with services.
-type Control int
-
-// The controls. Asked is for ControlDuration at most.
-const (
-	ControlNo Control = iota
-	ControlAsked
-	ControlAllowed
-)
-
-func (c Control) String() string { return [...]string{"no", "asked", "allowed"}[c] }
-
-// A SupportState is what display, light and status show.
-type SupportState struct {
-	Phase       SupportPhase
-	Code        SupportCode          // to be shown while waiting
-	SecondsLeft int                  // of the code or the session, rounded up
-	Guest       identity.Fingerprint // of a session
-	Source      string               // where he comes from
-	Control     Control
-	AskedLeft   int // seconds in which control may be allowed, rounded up
-}
 
 // Support decides about support codes and the sessions they begin. It may be used by
 // several goroutines. Times are of the monotonic clock.
@@ -323,146 +282,9 @@ func (s *Support) Leave(f identity.Fingerprint) (left bool) {
 	return left
 }
 
-// State returns what is true now.
-func (s *Support) State() (state SupportState) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stateLocked(time.Now())
-}
-
-func (s *Support) stateLocked(now time.Time) SupportState {
-	left := secondsUntil(now, s.ends)
-	if s.phase == SupportIdle || left == 0 {
-		return SupportState{}
-	}
-	state := SupportState{Phase: s.phase, SecondsLeft: left, Guest: s.guest.Fingerprint, Source: s.guest.Source, Control: s.control}
-	if s.secret != nil {
-		state.Code = s.secret.code
-	}
-	if s.control == ControlAsked {
-		if state.AskedLeft = secondsUntil(now, s.askEnds); state.AskedLeft == 0 {
-			state.Control = ControlNo
-		}
-	}
-	return state
-}
-
-// secondsUntil rounds up.
-func secondsUntil(now, t time.Time) int {
-	return max(0, int((t.Sub(now)+time.Second-1)/time.Second))
-}
-
-// shownLocked is what somebody sees besides the clock.
-func (s *Support) shownLocked() SupportState {
-	state := SupportState{Phase: s.phase, Guest: s.guest.Fingerprint, Control: s.control}
-	if s.secret != nil {
-		state.Code = s.secret.code
-	}
-	return state
-}
-
 // Wait is how long until a press shows a code again.
 func (s *Support) Wait() time.Duration { return s.budget.wait(time.Now()) }
 
 // Waits tells whether a code waits to be claimed: then, and only then, a stranger may
 // ask to be introduced for it.
 func (s *Support) Waits() bool { return s.State().Phase == SupportWaiting }
-
-// Errors of Control.
-var (
-	// ErrNoSupport: there is no session of this caller.
-	ErrNoSupport = &Error{CodeClosed, "there is no support session of yours: ask for a new code"}
-
-	// ErrControlRefused: nobody at the device allowed it.
-	ErrControlRefused = &Error{CodeTimeout, "nobody at the device has allowed control"}
-
-	// ErrControlTooOften: ControlsPerSession questions came to nothing.
-	ErrControlTooOften = &Error{CodeTries, "control was asked for too often in this session"}
-)
-
-// Ask has the display ask whether this guest may have control, and waits for the answer:
-// nil is yes. It returns ErrNoSupport, ErrControlRefused, ErrControlTooOften, or why ctx
-// ended, in which case the display goes on asking.
-func (s *Support) Ask(ctx context.Context, f identity.Fingerprint) (err error) {
-	var answered chan struct{}
-	s.do(func(now time.Time) {
-		switch {
-		case s.phase != SupportSession || s.guest.Fingerprint != f:
-			err = ErrNoSupport
-		case s.control == ControlAllowed:
-		case s.control == ControlAsked:
-			answered = s.answered
-		case s.asked >= ControlsPerSession:
-			err = ErrControlTooOften
-		default:
-			s.asked++
-			s.control, s.askEnds, s.answered = ControlAsked, now.Add(ControlDuration), make(chan struct{})
-			answered = s.answered
-		}
-	})
-	if answered == nil {
-		return err
-	}
-	select {
-	case <-answered:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	switch state := s.State(); {
-	case state.Phase != SupportSession || state.Guest != f:
-		return ErrNoSupport
-	case state.Control != ControlAllowed:
-		return ErrControlRefused
-	}
-	return nil
-}
-
-// Unask withdraws the question, because the display is needed for something else.
-func (s *Support) Unask() {
-	s.do(func(now time.Time) {
-		if s.control == ControlAsked {
-			s.answerLocked(now)
-		}
-	})
-}
-
-// answerLocked ends the question, if one is open, and takes control back.
-func (s *Support) answerLocked(now time.Time) {
-	if s.control == ControlAsked {
-		s.vanished = now
-	}
-	s.control = ControlNo
-	if s.answered != nil {
-		close(s.answered)
-		s.answered = nil
-	}
-}
-
-// Allow is the long hold of the support button: it gives control while the display asks
-// for it, and does nothing else. meant is true also in the second after the question
-// went away: then the hold was its answer, and must not become another thing.
-func (s *Support) Allow() (allowed, meant bool) {
-	var guest SupportGuest
-	var answered chan struct{}
-	s.do(func(now time.Time) {
-		meant = s.control == ControlAsked || s.phase == SupportSession && !s.vanished.IsZero() && now.Sub(s.vanished) < VanishedDuration
-		if allowed = s.control == ControlAsked; allowed {
-			guest, answered = s.guest, s.answered
-			s.control, s.answered = ControlAllowed, nil
-		}
-	})
-	if !allowed {
-		return false, meant
-	}
-	err := s.config.Supporter.Allow(guest)
-	s.do(func(time.Time) {
-		if err != nil && s.guest == guest {
-			s.control = ControlNo
-		}
-		close(answered)
-	})
-	if err != nil {
-		s.config.Log.Warn("control was allowed and not given", "error", err)
-	}
-	return err == nil, true
-}
