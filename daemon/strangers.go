@@ -62,9 +62,11 @@ func (d *Daemon) openTries() {
 
 // tryFailed leaves a line of a password that was refused.
 func (d *Daemon) tryFailed(w tries.Who, delay time.Duration) {
-	e := acl.Event{What: acl.WhatTryFailed, User: w.User, Fingerprint: w.Key, Service: w.Service, Source: w.Source.String()}
+	e := acl.Event{What: acl.WhatTryFailed, Fingerprint: w.Key, Service: w.Service, Source: w.Source.String()}
 	if w.User == "" {
 		e.Kind = acl.KindAnonymous.String()
+	} else {
+		e.User = d.nameOf(w.Key)
 	}
 	if delay > 0 {
 		e.Detail = "the next one waits " + delay.Round(time.Second).String()
@@ -104,7 +106,7 @@ func (d *Daemon) watched(c caller, service tunnel.Service, meta *tunnel.Meta) (*
 	c.principals = slices.DeleteFunc(slices.Clone(c.principals), func(p acl.Principal) bool { return p.Kind == acl.KindAnonymous })
 	listed := len(c.principals) > 0 && d.decide(c, acl.ActionTunnel, aclService(service)).Allow
 	if listed {
-		who.User = c.name()
+		who.User = c.account()
 	}
 	asker := d.tries.Asker(who)
 	switch {
@@ -118,6 +120,15 @@ func (d *Daemon) watched(c caller, service tunnel.Service, meta *tunnel.Meta) (*
 		return nil, tooEarly(service.Name, wait)
 	}
 	return asker, nil
+}
+
+// account is on whose the passwords of a caller are counted who is let in by the list.
+// It stays when he takes another name: else each would be good for a few tries more.
+func (c caller) account() string {
+	if c.paired {
+		return fmt.Sprintf("#%d", c.user.ID)
+	}
+	return c.name()
 }
 
 // tooEarly sends somebody away until there is a line to stand in.

@@ -145,6 +145,20 @@ func TestFailedPasswordsLeaveALine(t *testing.T) {
 	}
 }
 
+// Who has guessed wrong waits, whatever he calls himself then.
+func TestAnotherNameBringsNoTries(t *testing.T) {
+	d := startDevice(t, serviceTOML("page", "http", lockedPage(t, "admin", "secret"))+application)
+	d.owner(t)
+	vic := d.member(t, "Vic", acl.RoleViewer, session.PathTCP)
+	user, _ := d.store.UserOf(vic.key.Fingerprint())
+	for range tries.FreeTries + 7 {
+		d.tries.Asker(tries.Who{Service: "page", User: caller{user: user, paired: true}.account(), Key: vic.key.Fingerprint()}).Fail()
+	}
+	wantCode(t, "as Vic", vic.refused("page"), api.CodeLimit)
+	vic.call("PATCH", "/v1/users/Vic", map[string]any{"name": "Victor"}, nil)
+	wantCode(t, "as Victor", vic.refused("page"), api.CodeLimit)
+}
+
 // Strangers have places of their own, and one source not all of them.
 func TestStrangersTakeNobodysPlace(t *testing.T) {
 	e := echo(t)
