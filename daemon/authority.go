@@ -40,6 +40,8 @@ type certified struct {
 	ending func(func(acl.Principal) bool) int             // guests.dismiss
 	given  func(id string, key identity.Fingerprint) word // what the owner said
 
+	checking sync.Mutex // held by recheck; taken before mu
+
 	mu       sync.Mutex
 	set      *authority.Set
 	config   []config.Authority
@@ -103,11 +105,16 @@ func (c *certified) vouch(s session.Info) (leave func()) {
 			c.armLocked()
 			c.log.Info("certified", "user", h.person.ID, "authority", h.person.Authority, "role", h.role, "peer", h.peer.Short(), "until", h.person.Until)
 		}
+		person, entered := h.person, h.role
 		c.mu.Unlock()
-		if same {
+		if !same {
+			h.leave()
+			continue
+		}
+		if role, err := c.roleOf(person, h.peer); err == nil && role == entered {
 			return func() { c.left(h) }
 		}
-		h.leave()
+		c.left(h) // the owner has said another thing, before recheck could find h
 	}
 }
 
@@ -237,6 +244,8 @@ func (c *certified) holders() (all []*holder, set *authority.Set) {
 // may be others now. Who does not hold any more is gone when it returns, with all
 // that he had open.
 func (c *certified) recheck() {
+	c.checking.Lock() // one that read the owner's word before a change does not undo the one after it
+	defer c.checking.Unlock()
 	all, set := c.holders()
 	clock := c.now()
 	for _, h := range all {

@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"log/slog"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +15,44 @@ import (
 	"github.com/keyholed/keyhole/protocol/identity"
 	"github.com/keyholed/keyhole/protocol/session"
 )
+
+// What the owner says while somebody comes in counts for him as well.
+func TestCertifiedWhileTheOwnerSpeaks(t *testing.T) {
+	ca := testca.New(t, testca.Options{})
+	chain := testca.DER(ca.Issue(testca.Options{Ext: testca.Named("email:alice@example.net")}))
+	a, err := authority.New(authority.Options{Name: "company", CA: ca.Cert})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, after := range []word{{role: acl.RoleGuest}, {blocked: true}} {
+		g := newGuests(func(acl.Principal) bool { return false }, func(identity.Fingerprint) {})
+		c := newCertified(slog.New(slog.DiscardHandler))
+		c.clock = func() acl.Clock { return acl.Clock{Now: time.Now(), Known: true} }
+		said := word{role: acl.RoleAdmin}
+		c.given = func(string, identity.Fingerprint) word { return said }
+		c.enter = func(who guest) (func(), error) {
+			leave, err := g.enter(who)
+			if said.role == acl.RoleAdmin {
+				said = after
+				c.recheck() // and he is not among those who are here yet
+			}
+			return leave, err
+		}
+		c.ending, c.set = g.dismiss, authority.NewSet(a)
+		leave := c.vouch(session.Info{Number: 1, Peer: fingerprint(1), Chain: chain})
+		var roles []string
+		for _, p := range g.principals(fingerprint(1)) {
+			roles = append(roles, p.Roles...)
+		}
+		if want := after.role; strings.Join(roles, " ") != want || (leave == nil) != after.blocked {
+			t.Errorf("the owner says %+v, he has %q", after, roles)
+		}
+		if leave != nil {
+			leave()
+		}
+		_ = c.close()
+	}
+}
 
 // A certificate lets its holder in until its end, to the second; a clock that jumps or
 // is lost is noticed within recheckEvery; and what has ended does not come back with
@@ -31,7 +71,10 @@ func TestCertifiedGuestsInVirtualTime(t *testing.T) {
 		var ended []identity.Fingerprint
 		g := newGuests(func(acl.Principal) bool { return false }, func(f identity.Fingerprint) { ended = append(ended, f) })
 		c := newCertified(slog.New(slog.DiscardHandler))
+		var mu sync.Mutex // of those four
 		c.clock = func() acl.Clock {
+			mu.Lock()
+			defer mu.Unlock()
 			return acl.Clock{Now: begin.Add(time.Since(start) + jump), Known: known, Floor: floor}
 		}
 		c.enter, c.ending, c.given = g.enter, g.dismiss, func(string, identity.Fingerprint) word { return word{} }
@@ -71,13 +114,17 @@ func TestCertifiedGuestsInVirtualTime(t *testing.T) {
 		} {
 			f, leave := come(long)
 			here(what+", before", f, true)
+			mu.Lock()
 			change()
+			mu.Unlock()
 			time.Sleep(recheckEvery)
 			here(what, f, false)
 			if _, in := come(long); in != nil {
 				t.Errorf("%s: another session came in", what)
 			}
+			mu.Lock()
 			jump, known, floor = 0, true, time.Time{}
+			mu.Unlock()
 			time.Sleep(2 * recheckEvery)
 			here(what+", and back", f, false)
 			leave()
