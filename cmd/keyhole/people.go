@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/keyholed/keyhole/protocol/api"
 )
 
 func (a *app) usersCommand() *cobra.Command {
@@ -27,6 +29,9 @@ func (a *app) users(ctx context.Context, args []string) error {
 	}
 	list := everybody.Users
 	if a.json {
+		if everybody.Blocked == nil {
+			everybody.Blocked = []api.Blocked{}
+		}
 		return a.document(map[string]any{"device": conn.Device().ID, "users": list, "blocked": everybody.Blocked})
 	}
 	var rows [][]string

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyholed/keyhole/protocol/api"
+	"github.com/keyholed/keyhole/protocol/identity"
 )
 
 func (a *app) sessionsCommand() *cobra.Command {
@@ -39,7 +40,10 @@ func (a *app) sessions(ctx context.Context, args []string) error {
 		return err
 	}
 	if a.json {
-		return a.document(list)
+		return a.document(struct {
+			Device identity.ID `json:"device"`
+			api.Sessions
+		}{conn.Device().ID, list})
 	}
 	var rows [][]string
 	for _, s := range list.Sessions {
