@@ -2,10 +2,8 @@ package config
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/keyholed/keyhole/authority"
 	"github.com/keyholed/keyhole/internal/settings"
@@ -52,8 +50,6 @@ const NoRole = "none"
 
 // maxAuthorityUsers is what one file of 256 KiB has room for with ease.
 const maxAuthorityUsers = 256
-
-var authorityName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 
 // Equal reports whether two are configured alike; what is in their files is not
 // looked at.
@@ -118,7 +114,7 @@ func (v *validator) authorities() {
 		switch {
 		case a.Name == "":
 			v.fail("has no value", `write name = "company", for example`, at("name")...)
-		case !authorityName.MatchString(a.Name):
+		case !shortName.MatchString(a.Name):
 			v.fail("want a-z, then up to 31 of a-z 0-9 -", "", at("name")...)
 		case seen[a.Name]:
 			v.fail(settings.Quote(a.Name)+" is used twice", "", at("name")...)
@@ -128,8 +124,8 @@ func (v *validator) authorities() {
 			v.fail("has no value", "write the path of a PEM file with the authority's certificate", at("ca")...)
 		}
 		for key, path := range map[string]string{"ca": a.CA, "revoked": a.Revoked} {
-			if text := checkPath(path); path != "" && text != "" {
-				v.fail(strings.ReplaceAll(text, "directory", "file"), "", at(key)...)
+			if text := checkFile(path); path != "" && text != "" {
+				v.fail(text, "", at(key)...)
 			}
 		}
 		v.authorityRole(a.Role, at("role")...)

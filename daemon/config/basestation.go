@@ -72,8 +72,8 @@ func (v *validator) factory() {
 		v.fail("has no value, and basestation.secret_file is nothing without its serial number", "", "basestation", "serial")
 	}
 	if b.SecretFile != "" {
-		if text := checkPath(b.SecretFile); text != "" {
-			v.fail(strings.ReplaceAll(text, "directory", "file"), "", "basestation", "secret_file")
+		if text := checkFile(b.SecretFile); text != "" {
+			v.fail(text, "", "basestation", "secret_file")
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -88,8 +87,8 @@ func (v *validator) central() {
 		v.fail(fmt.Sprintf("%v is out of range: want 1m to 24h", c.Poll), "", "central", "poll")
 	}
 	if c.Roots != "" {
-		if text := checkPath(c.Roots); text != "" {
-			v.fail(strings.ReplaceAll(text, "directory", "file"), "", "central", "roots")
+		if text := checkFile(c.Roots); text != "" {
+			v.fail(text, "", "central", "roots")
 		}
 	}
 }
@@ -110,15 +109,13 @@ func (v *validator) vendorKeys(keys []string, name string) {
 
 func checkVendorKey(key string) string {
 	if IsKeyFile(key) {
-		return strings.ReplaceAll(checkPath(key), "directory", "file")
+		return checkFile(key)
 	}
 	if _, err := base64.StdEncoding.Strict().DecodeString(key); err != nil {
 		return settings.Quote(key) + ` is no public key: want the base64 of "openssl pkey -pubout -outform DER", or the name of a PEM file`
 	}
 	return ""
 }
-
-var centralRole = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 
 func (v *validator) centralRoles() {
 	c := v.Central
@@ -133,7 +130,7 @@ func (v *validator) centralRoles() {
 		switch {
 		case role == "owner":
 			v.fail(`"owner" is never the vendor's to give`, "", at...)
-		case !centralRole.MatchString(role):
+		case !shortName.MatchString(role):
 			v.fail(settings.Quote(role)+" is no name of a role", "", at...)
 		case !slices.Contains(v.roleNames(), role):
 			v.fail(settings.Quote(role)+" is not a role of this device: want "+settings.OneOf(v.roleNames()), settings.Guess(role, v.roleNames()), at...)

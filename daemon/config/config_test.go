@@ -62,7 +62,7 @@ role = "guest"
 interfaces = ["br0"]
 [support]
 enabled = false
-role = "helper"
+role = "viewer"
 key = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 digits = 4
 [board]
@@ -82,7 +82,7 @@ tunnel_idle = "1h30m"
 		Services: []Service{{Name: "a", Type: "tcp", Address: "unix:/run/a.sock", Access: "role"}},
 		Pairing:  Pairing{Modes: []string{}, Role: "guest", Interfaces: []string{"br0"}},
 		Central:  defaultCentral(),
-		Support:  Support{false, "helper", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f", 4},
+		Support:  Support{false, "viewer", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f", 4},
 		Board:    Board{Profile: "simulated", Web: "[::1]:0"},
 		Limits:   Limits{8, 2, 1000, 64, 5, 90 * time.Minute},
 		File:     testFile, Socket: DefaultSocket,
@@ -99,7 +99,7 @@ var mistakes = []settingstest.Mistake{
 	{"[support]\ndigits = 5", 2, "want 6, or 4 with a key"},
 	{"[support]\nkey = 'abc'", 2, "not a fingerprint"},
 	{"[support]\nrole = 'owner'", 2, "neither owner nor admin"},
-	{"[support]\nrole = 'No Role'", 2, "is no role"},
+	{"[support]\nrole = 'suport'", 2, "is unknown: want \"viewer\" or \"guest\" or \"support\""},
 	{"[device]\nnmae = 1", 2, `device.nmae: unknown key (did you mean "name"?)`},
 	{"[device]\nfrobnicate = 1", 2, "known here: identity, listen, name, product, state"},
 	{"[devices]\nname = 'x'", 1, `devices: unknown key (did you mean "device"?)`},

@@ -66,7 +66,7 @@ func (v *validator) roles() {
 		switch {
 		case r.Name == "":
 			wrong("has no value")
-		case !serviceName.MatchString(r.Name):
+		case !shortName.MatchString(r.Name):
 			wrong(settings.Quote(r.Name) + " is no name of a role: want a-z, then up to 31 of a-z 0-9 -")
 		case slices.Contains(builtinRoles, r.Name):
 			wrong("is built in and cannot be changed: give the role another name")

@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/hex"
+	"slices"
 	"strings"
 
 	"github.com/keyholed/keyhole/internal/settings"
@@ -50,10 +51,9 @@ func (v *validator) support() {
 	default:
 		v.fail("want 6, or 4 with a key", "", "support", "digits")
 	}
-	if !serviceName.MatchString(s.Role) {
-		v.fail(settings.Quote(s.Role)+" is no role", "", "support", "role")
-	}
 	if s.Role == "owner" || s.Role == "admin" {
 		v.fail("a hotline is neither owner nor admin", "", "support", "role")
+	} else if text, hint := (settings.Choice{Allowed: slices.DeleteFunc(v.roleNames(), func(n string) bool { return n == "admin" })}).Check(s.Role); text != "" {
+		v.fail(text, hint, "support", "role")
 	}
 }

@@ -29,7 +29,7 @@ const (
 )
 
 var (
-	serviceName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
+	shortName   = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`) // of services, roles and authorities
 	productName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 )
 
@@ -166,12 +166,12 @@ func (v *validator) service(s Service) {
 	switch {
 	case s.Name == "":
 		wrong("name", "has no value", `write name = "rtsp", for example`)
-	case !serviceName.MatchString(s.Name):
+	case !shortName.MatchString(s.Name):
 		wrong("name", "want a-z, then up to 31 of a-z 0-9 -", "")
 	}
 	if s.Type == "" {
 		wrong("type", "has no value", `write type = "rtsp", "http", "ssh" or "tcp"`)
-	} else if !serviceName.MatchString(s.Type) {
+	} else if !shortName.MatchString(s.Type) {
 		wrong("type", settings.Quote(s.Type)+" is no type of service", `want "rtsp", "http", "ssh" or "tcp"`)
 	}
 	if s.Address == "" {
@@ -183,8 +183,8 @@ func (v *validator) service(s Service) {
 		wrong("access", text, hint)
 	}
 	if s.Credentials != "" {
-		if text := checkPath(s.Credentials); text != "" {
-			wrong("credentials", strings.ReplaceAll(text, "directory", "file"), "")
+		if text := checkFile(s.Credentials); text != "" {
+			wrong("credentials", text, "")
 		}
 	}
 }
@@ -365,6 +365,9 @@ func checkPath(path string) string {
 	}
 	return ""
 }
+
+// checkFile is checkPath for a file.
+func checkFile(path string) string { return strings.ReplaceAll(checkPath(path), "directory", "file") }
 
 // inside reports whether path lies below dir. Both are absolute and clean.
 func inside(path, dir string) bool {
