@@ -77,7 +77,7 @@ func TestLastOwnerStays(t *testing.T) {
 		want(t, err, ErrLastOwner)
 	}
 	_, err = b.SetLimits("Alice", Limits{Until: time.Unix(1, 0)}, testBy)
-	want(t, err, ErrLimits)
+	want(t, err, ErrOwnerLimits)
 	want(t, b.RemoveKey(fp(1), testBy), ErrLastKey)
 	if _, err := b.SetLimits("Bob", Limits{Until: time.Unix(1, 0)}, testBy); err != nil {
 		t.Fatal(err)

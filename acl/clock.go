@@ -51,6 +51,9 @@ const (
 // never is what Until may not be beyond, so that it has a text form (RFC 3339).
 var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
+// ErrOwnerLimits means that an owner would have an end or hours.
+var ErrOwnerLimits = errors.New("an owner may enter always: give him another role first")
+
 // ErrLimits means that an end or a weekly window makes no sense.
 var ErrLimits = errors.New("not a limit: want an end before the year 9999, at most 7 windows with days 0 to 6 and minutes 0 to 1440 that differ")
 

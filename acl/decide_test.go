@@ -186,7 +186,7 @@ func TestGrants(t *testing.T) {
 	check(tunnel(3, "cam", "rtsp"), false, whyClock)
 	clock = Clock{Now: now.Add(-time.Hour), Known: true}
 	check(tunnel(3, "cam", "rtsp"), true, whyGrant)
-	check(tunnel(3, "cam2", "rtsp"), false, "role guest may not")
+	check(tunnel(3, "cam2", "rtsp"), false, "role guest may not use services")
 	clock.Now = now
 	check(tunnel(3, "cam", "rtsp"), false, whyEnded)
 	if _, err := b.SetLimits("Bob", Limits{Until: now}, testBy); err != nil {
@@ -236,6 +236,15 @@ func TestRoleIncludes(t *testing.T) {
 	} {
 		if got := roles[c.wide].includes(roles[c.narrow]); got != c.want {
 			t.Errorf("%s includes %s: %v, want %v", c.wide, c.narrow, got, c.want)
+		}
+	}
+}
+
+// Who is refused is told what he may not.
+func TestEveryActionHasWords(t *testing.T) {
+	for _, a := range Actions {
+		if a != ActionHello && doing[a] == "" {
+			t.Errorf("%s is refused without words", a)
 		}
 	}
 }

@@ -126,7 +126,7 @@ func (s *Store) SetRole(who, role string, by By) (User, error) {
 func (s *Store) SetLimits(who string, limits Limits, by By) (User, error) {
 	return s.edit(who, by, WhatLimited, func(_ *list, u *User, _ *Event) (bool, error) {
 		if u.Role == RoleOwner && !limits.Always() {
-			return false, ErrLimits
+			return false, ErrOwnerLimits
 		}
 		u.Limits = limits.clone()
 		return true, limits.check()

@@ -33,7 +33,7 @@ func CheckName(name string) (string, error) { return names.Check(name) }
 // checkUserName is CheckName that also refuses what could be taken for another kind
 // of principal.
 func checkUserName(name string) (string, error) {
-	name, err := CheckName(name)
+	name, err := names.New(name)
 	if err != nil {
 		return "", err
 	}

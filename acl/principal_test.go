@@ -22,7 +22,7 @@ func TestDecideGuests(t *testing.T) {
 		{nil, ActionHello, Service{}, true, whyHello},
 		{[]string{"unheard-of"}, ActionMe, Service{}, false, whyNoRole},
 		{[]string{RoleOwner}, ActionMe, Service{}, false, whyNoRole},
-		{[]string{RoleOwner, RoleAdmin}, ActionReset, Service{}, false, "role admin may not"},
+		{[]string{RoleOwner, RoleAdmin}, ActionReset, Service{}, false, "role admin may not reset the device"},
 		{[]string{RoleViewer}, ActionTunnel, Service{Name: "cam", Type: "rtsp"}, true, "role viewer may"},
 		{[]string{RoleViewer}, ActionTunnel, Service{Name: "shell", Type: "ssh"}, false, "role viewer may not use services of this type"},
 		{[]string{RoleGuest, RoleViewer}, ActionTunnel, Service{Name: "cam", Type: "rtsp"}, true, "role viewer may"},

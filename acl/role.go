@@ -48,6 +48,13 @@ var BuiltinRoles = []Role{
 // ErrRole means that there is no role of that name, or that one cannot be made.
 var ErrRole = errors.New("no such role")
 
+// doing says each action that a role can lack in words.
+var doing = map[Action]string{
+	ActionDevice: "see the device", ActionServices: "list services", ActionMe: "see its own entry", ActionTunnel: "use services",
+	ActionUsers: "manage users", ActionSettings: "change settings", ActionEvents: "follow events", ActionAudit: "read the audit log",
+	ActionSessions: "see sessions", ActionFirmware: "send firmware", ActionReset: "reset the device", ActionProvision: "provision the device",
+}
+
 // maxRoles is more than any product has names for.
 const maxRoles = 64
 
@@ -59,7 +66,7 @@ type role struct {
 	any     bool
 	types   []string
 	allows  string // reasons, made once so that deciding allocates nothing
-	refuses string
+	refuses map[Action]string
 	noType  string
 }
 
@@ -82,8 +89,11 @@ func compileRoles(vendor []Role) (map[string]*role, error) {
 			any:     slices.Contains(r.Types, AnyType),
 			types:   slices.Clone(r.Types),
 			allows:  "role " + r.Name + " may",
-			refuses: "role " + r.Name + " may not",
+			refuses: make(map[Action]string, len(doing)),
 			noType:  "role " + r.Name + " may not use services of this type",
+		}
+		for action, words := range doing {
+			c.refuses[action] = "role " + r.Name + " may not " + words
 		}
 		for _, a := range r.Actions {
 			if a.bit() == 0 {
@@ -124,7 +134,7 @@ func (r *role) includes(other *role) bool {
 func (r *role) decide(action Action, service Service) (bool, string) {
 	switch {
 	case r.actions&action.bit() == 0:
-		return false, r.refuses
+		return false, r.refuses[action]
 	case action == ActionTunnel && !r.any && !slices.Contains(r.types, service.Type):
 		return false, r.noType
 	}

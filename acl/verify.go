@@ -7,7 +7,7 @@ import (
 
 // verifyTries is how often Verify begins anew when old segments were dropped
 // while it read.
-const verifyTries = 5
+const verifyTries = 20
 
 // Verify reads the whole log and checks numbers, hashes and signatures, that it
 // begins where older lines were dropped and not later, and that it goes on at

@@ -172,12 +172,12 @@ func (d *Daemon) problemOf(err error) *api.Problem {
 	case errors.Is(err, acl.ErrLimits), errors.Is(err, acl.ErrService), errors.Is(err, acl.ErrBlockName):
 		return api.Problemf(api.CodeMalformed, "%s", rootText(err))
 	case errors.Is(err, acl.ErrAmbiguous), errors.Is(err, acl.ErrLastOwner), errors.Is(err, acl.ErrLastKey),
-		errors.Is(err, acl.ErrKeyTaken), errors.Is(err, acl.ErrCentral), errors.Is(err, acl.ErrNoOwner), errors.Is(err, acl.ErrOwner), errors.Is(err, acl.ErrFull), errors.Is(err, acl.ErrTooMany):
+		errors.Is(err, acl.ErrKeyTaken), errors.Is(err, acl.ErrCentral), errors.Is(err, acl.ErrNoOwner), errors.Is(err, acl.ErrOwner), errors.Is(err, acl.ErrOwnerLimits), errors.Is(err, acl.ErrFull), errors.Is(err, acl.ErrTooMany):
 		return api.Problemf(api.CodeConflict, "%s", rootText(err))
 	case errors.Is(err, session.ErrNotTunnel):
 		return api.Problemf(api.CodeMalformed, "a CONNECT has no body of its own")
 	case errors.Is(err, acl.ErrRole):
-		return api.Problemf(api.CodeMalformed, "%s", rootText(err))
+		return api.Problemf(api.CodeMalformed, "%s: want one of %s", rootText(err), d.roleNames())
 	case errors.Is(err, acl.ErrReadOnly), errors.Is(err, acl.ErrBroken), errors.Is(err, acl.ErrClosed):
 		return api.Problemf(api.CodeUnavailable, "the device cannot store changes now: nothing was changed")
 	}

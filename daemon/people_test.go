@@ -120,7 +120,7 @@ func TestLimitsAndGrants(t *testing.T) {
 	} {
 		wantCode(t, what, owner.tryCall("PATCH", "/v1/users/Bob", body, nil), api.CodeMalformed)
 	}
-	wantCode(t, "an owner has no end", owner.tryCall("PATCH", "/v1/users/Alice", api.UserPatch{Limits: &api.Limits{Until: &past}}, nil), api.CodeMalformed)
+	wantCode(t, "an owner has no end", owner.tryCall("PATCH", "/v1/users/Alice", api.UserPatch{Limits: &api.Limits{Until: &past}}, nil), api.CodeConflict)
 }
 
 // Nobody gives what he has for a while for longer than that, himself included.

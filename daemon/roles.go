@@ -72,3 +72,12 @@ func (d *Daemon) roles(mine []string) api.Roles {
 	}
 	return list
 }
+
+// roleNames are the roles there are, as a person would offer them.
+func (d *Daemon) roleNames() string {
+	var all []string
+	for _, r := range d.store.Roles() {
+		all = append(all, r.Name)
+	}
+	return strings.Join(all, ", ")
+}

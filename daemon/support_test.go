@@ -173,7 +173,7 @@ func TestSupport(t *testing.T) {
 	text := strings.Join(lines, "\n")
 	for _, want := range []string{
 		"support code shown", "support began", "support asked GET /v1/audit", "support asked DELETE /v1/users/Alice",
-		"support asked POST /v1/reset support never may", "support ended  pressed", "support asked CONNECT shell role support may not",
+		"support asked POST /v1/reset support never may", "support ended  pressed", "support asked CONNECT shell role support may not use services",
 	} {
 		contains(t, "the audit log", text, want)
 	}

@@ -40,14 +40,14 @@ func TestWhy(t *testing.T) {
 		{owner.key.Fingerprint().String(), "reset", "", true, "role owner may", ""},
 		{owner.key.Fingerprint().Short(), "users", "", true, "role owner may", ""},
 		{"Bob", "tunnel", "web", true, "role viewer may", ""},
-		{"Bob", "users", "", false, "role viewer may not", ""},
+		{"Bob", "users", "", false, "role viewer may not manage users", ""},
 		{"Bob", "tunnel", "pour", false, "ended", "granted this service until 2030-06-01T00:00:00Z: ended"},
 		{newKey(t).Fingerprint().String(), "me", "", false, "not paired", "no user has this key"},
 		{gone.Fingerprint().String(), "me", "", false, "not paired", "is revoked"},
 		{"central:x", "me", "", false, "the owner has blocked this name", "nobody of that name is here now"},
 		{"central:y", "users", "", true, "role admin may", ""},
 		{guest.Fingerprint().String(), "users", "", true, "role admin may", ""},
-		{"y (central)", "reset", "", false, "role admin may not", ""},
+		{"y (central)", "reset", "", false, "role admin may not reset the device", ""},
 		{"ca:nobody", "me", "", false, "", "nobody of that name is here now"},
 	} {
 		out, err := d.why(row.who, acl.Action(row.action), row.service)

@@ -13,7 +13,7 @@ import (
 // either end. Control and bidirectional characters, line separators and all other invisible
 // ones are not printable; of spaces only U+0020 is.
 func CleanName(s string) (string, error) {
-	return names.Check(s)
+	return names.New(s)
 }
 
 // maxShownRunes is what a small display and one line of a status can carry.

@@ -135,13 +135,15 @@ func explainProblem(p *api.Problem) (code int, what string, try []string) {
 		return control.ExitRefused, p.Error(), []string{"press the device's pair button, then: keyhole pair"}
 	case api.CodeNameTaken:
 		if p.Suggestion != "" {
-			try = []string{fmt.Sprintf("keyhole pair --as %q", p.Suggestion)}
+			try = []string{fmt.Sprintf("the same with the name %q; when pairing: keyhole pair --as %q", p.Suggestion, p.Suggestion)}
 		}
 		return control.ExitRefused, p.Error(), try
 	case api.CodeTimeout:
 		return control.ExitFailed, p.Error(), []string{"press the device's pair button, then: keyhole pair"}
 	case api.CodeUnavailable:
 		return control.ExitFailed, p.Error(), nil
+	case api.CodeForbidden:
+		return control.ExitRefused, p.Error(), []string{"keyhole users    (shows what you are to the device)"}
 	}
 	return control.ExitCode(p), p.Error(), nil
 }

@@ -177,13 +177,16 @@ func stopDevice(ts *testscript.TestScript, _ bool, _ []string) {
 	endDaemon(ts.Value("scene").(*scene).daemon)
 }
 
+// telling fails with what the device says.
+type telling struct{ *testscript.TestScript }
+
+func (t telling) Fatalf(format string, args ...any) {
+	endDaemon(t.Value("scene").(*scene).daemon) // then nobody writes the log any more
+	t.TestScript.Fatalf("%s; the device says:\n%s", fmt.Sprintf(format, args...), t.Value("scene").(*scene).log)
+}
+
 func wait(ts *testscript.TestScript, what string, done func() bool) {
-	testnet.Eventually(ts, what, func() error {
-		if !done() {
-			return fmt.Errorf("the device says:\n%s", ts.Value("scene").(*scene).log)
-		}
-		return nil
-	})
+	testnet.Until(telling{ts}, what, done)
 }
 
 // waitAsking waits until a client's digits are shown and sets DIGITS, grouped.

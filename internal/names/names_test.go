@@ -80,3 +80,17 @@ func FuzzCheck(f *testing.F) {
 		}
 	})
 }
+
+func TestNewKeepsToOneScript(t *testing.T) {
+	for name, good := range map[string]bool{
+		"Alice": true, "Zoë": true, "Алиса": true, "Alice Иванова": true, "田中さん": true, "Eva2": true, "김Kim": true, "Ελένη-2": true,
+		"Аlice": false, "Aliсe": false, "Αlice": false, "Аλ": false, "田Ж": false,
+	} {
+		if _, err := New(name); (err == nil) != good {
+			t.Errorf("New(%q): %v", name, err)
+		}
+		if _, err := Check(name); err != nil {
+			t.Errorf("Check(%q): %v", name, err)
+		}
+	}
+}

@@ -11,6 +11,16 @@ type pace struct {
 	next  int
 }
 
+// free is how many may happen now.
+func (p *pace) free(now time.Time) (n int) {
+	for _, at := range p.times {
+		if now.Sub(at) >= time.Second {
+			n++
+		}
+	}
+	return n
+}
+
 // take returns 0 and counts one, or returns how long to wait.
 func (p *pace) take(now time.Time) time.Duration {
 	if oldest := p.times[p.next]; !oldest.IsZero() {

@@ -195,7 +195,11 @@ func (p *Puncher) askDue(run *punching, now time.Time) time.Duration {
 				continue
 			}
 			wait := a.since.Add(askedAfter[round]).Sub(now)
-			if wait <= 0 {
+			switch {
+			case wait > 0:
+			case round > 0 && p.firstsLocked() >= p.pace.free(now):
+				wait = time.Second / perSecond // who was not asked yet goes first
+			default:
 				wait = p.pace.take(now)
 			}
 			if wait > 0 {
@@ -210,6 +214,18 @@ func (p *Puncher) askDue(run *punching, now time.Time) time.Duration {
 		}
 	}
 	return next
+}
+
+// firstsLocked is how many addresses nobody has asked yet.
+func (p *Puncher) firstsLocked() (n int) {
+	for _, run := range p.now {
+		for _, a := range run.addresses {
+			if a.asked == 0 && !a.proven {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // Deliver takes a packet from the socket's reader and reports whether it was one
