@@ -128,7 +128,7 @@ func (d *Daemon) order(order control.PairingOrder) error {
 	return api.Problemf(api.CodeMalformed, "pair wants open, accept or close")
 }
 
-// nominal is the gesture that each button means without --hold (SECURITY §3).
+// nominal is the gesture that each button means without --hold.
 var nominal = map[string]time.Duration{
 	hal.ButtonPair:    200 * time.Millisecond,
 	hal.ButtonSupport: 1500 * time.Millisecond,

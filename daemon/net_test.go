@@ -210,7 +210,7 @@ func startAvahi(t *testing.T, ns *testnet.Namespace) (browse func() (string, err
 func TestOwnerGetsInUnderHalfOpenFlood(t *testing.T) {
 	const (
 		flood  = 1000
-		within = 2 * time.Second // SECURITY §6
+		within = 2 * time.Second
 	)
 	if !testnet.Isolate(t) {
 		return

@@ -19,7 +19,7 @@ import (
 	"github.com/keyholed/keyhole/protocol/session"
 )
 
-// lastByte is how long after a revocation the last byte may come (SECURITY §6).
+// lastByte is how long after a revocation the last byte may come.
 // It is a promise of the product, not a measure of this machine: what is found
 // is some milliseconds.
 const lastByte = time.Second

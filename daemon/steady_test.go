@@ -67,7 +67,7 @@ func (c *clockOf) set(now time.Time, known bool) {
 	c.d.setKernelClock(func() (time.Time, bool) { return now.Add(time.Since(at)), known })
 }
 
-// The rules of DESIGN §7 about time at a device: keys without an end never depend on
+// The rules about time at a device: keys without an end never depend on
 // the clock; what has an end is refused while it is unknown, and what ended does not
 // come back, over jumps of ten years and restarts.
 func TestClockRules(t *testing.T) {

@@ -599,7 +599,7 @@ func TestSupportVendorKeyOnTheWire(t *testing.T) {
 func TestSupportFigures(t *testing.T) {
 	t.Parallel()
 	if supportHoldMin != time.Second || supportHoldMax != 3*time.Second {
-		t.Error("the presses of SECURITY §3 are others")
+		t.Error("the presses are others than docs/support.md says")
 	}
 	c := config.Default()
 	if !c.Support.Enabled || c.Support.Role != acl.RoleSupport || c.Support.Digits != pairing.SupportDigits {

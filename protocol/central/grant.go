@@ -15,7 +15,7 @@ import (
 const (
 	// MaxGrantBytes fits into one packet beside the introduction it goes with.
 	MaxGrantBytes = 512
-	// MaxLife is the longest that a grant may hold (DESIGN §7): who is to be put
+	// MaxLife is the longest that a grant may hold: who is to be put
 	// out by the vendor is out within the hour.
 	MaxLife = time.Hour
 	// maxGrantRoles is more than fit beside the rest.

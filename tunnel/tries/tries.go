@@ -31,7 +31,7 @@ import (
 )
 
 const (
-	// FreeTries fail without a delay (DESIGN §7: "after 3"): a person mistypes.
+	// FreeTries fail without a delay: a person mistypes.
 	FreeTries = 3
 	// FirstDelay follows the last free one; each failure doubles it, up to
 	// MaxDelay: 96 tries a day, some 35,000 a year.
@@ -42,7 +42,7 @@ const (
 	Forgotten = time.Hour
 
 	// MaxSources are remembered, an IPv4 address or an IPv6 /64 each, as with
-	// pairing (SECURITY §2). To push one out clears the source's counter, not the
+	// pairing. To push one out clears the source's counter, not the
 	// service's.
 	MaxSources = 4096
 	// MaxKnown strangers of one service are remembered; the one who has not

@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// Figures of DESIGN §7: a delay of 1, 2, 4 … 900 s after three failures.
+// The figures of docs/application.md: a delay of 1, 2, 4 … 900 s after three failures.
 func TestDelays(t *testing.T) {
 	want := []time.Duration{0, 0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900}
 	for n, w := range want {
