@@ -201,6 +201,26 @@ func TestGuestWhoIsListed(t *testing.T) {
 	}
 }
 
+// A hotline sees who is connected, and ends nobody's session.
+func TestHotlineEndsNobodysSession(t *testing.T) {
+	d := startDevice(t, "")
+	owner := d.owner(t)
+	key := newKey(t)
+	mustEnter(t, d.guests, guestOfKey(key.Fingerprint(), acl.KindSupport, supportName, acl.RoleSupport))
+	p := d.dial(t, key, session.PathTCP)
+	var live api.Sessions
+	p.call("GET", "/v1/sessions", nil, &live)
+	if !slices.ContainsFunc(live.Sessions, func(s api.Session) bool { return s.Fingerprint == owner.key.Fingerprint() }) {
+		t.Fatalf("the hotline does not see the owner: %+v", live.Sessions)
+	}
+	for _, s := range live.Sessions {
+		if s.Fingerprint == owner.key.Fingerprint() {
+			wantCode(t, "the owner's session", p.tryCall("DELETE", fmt.Sprint("/v1/sessions/", s.Number), nil, nil), api.CodeNotFound)
+		}
+	}
+	owner.call("GET", "/v1/me", nil, nil)
+}
+
 // Blocking a name, and revoking the key of a former user, end what a guest has open,
 // and keep him from coming again.
 func TestGuestIsBlocked(t *testing.T) {
