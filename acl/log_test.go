@@ -297,6 +297,41 @@ func TestFloodIsCounted(t *testing.T) {
 	})
 }
 
+// Nobody hides what others do behind a flood of his own, nor what is rare and matters.
+func TestFloodHidesNobodyElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		record := func(e Event) (written bool) {
+			t.Helper()
+			before := b.flood.missed
+			if err := b.Record(e); err != nil {
+				t.Fatal(err)
+			}
+			return b.flood.missed <= before
+		}
+		flood := func(e Event) {
+			t.Helper()
+			for range floodBurst + 1 {
+				record(e)
+			}
+			if record(e) {
+				t.Errorf("%+v is not bounded", e)
+			}
+		}
+		flood(Event{What: WhatTunnelEnded, Kind: KindAnonymous.String()})
+		flood(Event{What: WhatSupportAction, User: "support"})
+		if !record(Event{What: WhatSessionStarted, User: "Alice"}) {
+			t.Error("a user's session is hidden by strangers")
+		}
+		flood(Event{What: WhatTunnelEnded, User: "Bob"})
+		for _, what := range []What{WhatSupportBegan, WhatControlAllowed, WhatPairingFailed, WhatSettings, WhatCommand} {
+			if !record(Event{What: what}) {
+				t.Errorf("%s is hidden", what)
+			}
+		}
+	})
+}
+
 func TestLongTextsAreCut(t *testing.T) {
 	b := newBench(t)
 	for _, long := range []string{strings.Repeat("\xff\"<é", 10_000), strings.Repeat("\x01", 10_000)} {

@@ -6,30 +6,67 @@ import (
 )
 
 // Events that peers can cause are bounded, or they could wear out the flash and
-// push the past out of the log: floodBurst at once, then floodRate a second.
-// How many were left out is in the next line that is written.
+// push the past out of the log: floodBurst at once, then floodRate a second, of
+// people; a quarter of that for each of the others. How many were left out is in
+// the next line that is written.
 const (
 	floodBurst = 2000 // 1,000 sessions that begin and end
-	floodRate  = 2.0  // a second; 40 MB a day at worst
+	floodRate  = 2.0  // a second; with the others 70 MB a day at worst
 )
 
-// flood is a token bucket on the monotonic clock.
-type flood struct {
-	spent  float64
-	last   time.Time
-	missed uint64
+// A crowd is whose events are bounded together: nobody can hide what others do, or
+// what is rare and matters, behind a flood of his own.
+type crowd int
+
+const (
+	crowdPeople    crowd = iota // sessions, tunnels and refusals of users and guests
+	crowdStrangers              // the same of strangers
+	crowdSupport                // what a hotline asks for
+	crowdRare                   // all that nobody can cause at will
+	crowds
+)
+
+// kindStranger is how the log has a key that is nobody's.
+const kindStranger = "stranger"
+
+func crowdOf(e *Event) crowd {
+	switch e.What {
+	case WhatSupportAction:
+		return crowdSupport
+	case WhatSessionStarted, WhatSessionEnded, WhatTunnelStarted, WhatTunnelEnded, WhatRefused, WhatTryFailed:
+		if e.Kind == KindAnonymous.String() || e.Kind == kindStranger {
+			return crowdStrangers
+		}
+		return crowdPeople
+	}
+	return crowdRare
 }
 
-func (f *flood) take(now time.Time) bool {
-	if !f.last.IsZero() {
-		f.spent = max(0, f.spent-now.Sub(f.last).Seconds()*floodRate)
+// flood has a token bucket for each crowd, on the monotonic clock.
+type flood struct {
+	buckets [crowds]bucket
+	missed  uint64
+}
+
+type bucket struct {
+	spent float64
+	last  time.Time
+}
+
+func (f *flood) take(now time.Time, c crowd) bool {
+	b, burst, rate := &f.buckets[c], float64(floodBurst), floodRate
+	if c != crowdPeople {
+		burst, rate = burst/4, rate/4
 	}
-	f.last = now
-	if f.spent+1 > floodBurst {
+	if !b.last.IsZero() {
+		b.spent = max(0, b.spent-now.Sub(b.last).Seconds()*rate)
+	}
+	b.last = now
+	if b.spent+1 > burst {
 		f.missed++
 		return false
 	}
-	f.spent++
+	b.spent++
 	return true
 }
 
@@ -58,7 +95,7 @@ func (s *Store) written(e Event, sync bool) (*Entry, error) {
 	if err := s.changeable(); err != nil {
 		return nil, err
 	}
-	if !s.flood.take(time.Now()) {
+	if !s.flood.take(time.Now(), crowdOf(&e)) {
 		return nil, nil
 	}
 	entry := &Entry{Event: e, Missed: s.flood.missed}
