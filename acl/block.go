@@ -61,8 +61,11 @@ func (s *Store) Blocked() []Block {
 	l := s.current.Load()
 	all := make([]Block, 0, len(l.blocks.byID))
 	for _, id := range l.blocks.ids() {
-		if b := l.blocks.byID[id]; b.Role == "" {
-			all = append(all, *b.clone())
+		b := l.blocks.byID[id].clone()
+		former := len(b.Keys) > 0
+		b.Keys = slices.DeleteFunc(b.Keys, func(f identity.Fingerprint) bool { return l.byKey[f] != nil }) // paired again
+		if b.Role == "" && (b.Kind != KindKey || len(b.Keys) > 0 || !former) {
+			all = append(all, *b)
 		}
 	}
 	return all

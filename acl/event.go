@@ -101,6 +101,7 @@ type Entry struct {
 	Batch    *Batch    `json:"batch,omitempty"`   // many users at once
 	Missed   uint64    `json:"missed,omitempty"`  // events before this one that came too fast to be written
 	Device   []byte    `json:"device,omitempty"`  // SubjectPublicKeyInfo of the signing key, in segment heads
+	First    uint64    `json:"first,omitempty"`   // in the end of an export: its first line
 	List     []*User   `json:"list,omitempty"`    // in a checkpoint
 	Blocked  []*Block  `json:"blocked,omitempty"` // in a checkpoint
 	Invites  []*Invite `json:"invites,omitempty"` // in a checkpoint

@@ -15,12 +15,13 @@ const MaxExportBytes = 2 * maxLogBytes
 
 // Export writes the lines with a number above after as they are, oldest first,
 // and ends with one of kind "end" that is not in the log: it says which was the
-// last line, with its hash, and is signed, so that everything before it is vouched
+// first line and which the last, with its hash, and is signed, so that everything before it is vouched
 // for and an export that was cut off shows. Lines that cannot be read are left
 // out, which shows as well. Whoever has the device's id can check it all, see VerifyExport.
 func (s *Store) Export(w io.Writer, after uint64) error {
 	segments, path, _ := s.segments()
-	last := witness{Number: after}
+	first, last := after+1, witness{Number: after}
+	started := false
 	for i, seg := range segments {
 		if i+1 < len(segments) && segments[i+1].first != 0 && segments[i+1].first <= after+1 {
 			continue
@@ -39,10 +40,13 @@ func (s *Store) Export(w io.Writer, after uint64) error {
 			if _, err := w.Write(append(l.raw, '\n')); err != nil {
 				return err
 			}
+			if !started {
+				first, started = l.entry.Number, true
+			}
 			last = witness{l.entry.Number, sha256.Sum256(l.raw)}
 		}
 	}
-	end, err := s.endLine(last)
+	end, err := s.endLine(first, last)
 	if err != nil {
 		return err
 	}
@@ -50,12 +54,12 @@ func (s *Store) Export(w io.Writer, after uint64) error {
 	return err
 }
 
-func (s *Store) endLine(last witness) ([]byte, error) {
+func (s *Store) endLine(first uint64, last witness) ([]byte, error) {
 	public, err := x509.MarshalPKIXPublicKey(s.audit.key.Public())
 	if err != nil {
 		return nil, err
 	}
-	e := &Entry{Number: last.Number, Previous: last.Tip, Device: public, Event: Event{What: whatEnd}}
+	e := &Entry{Number: last.Number, Previous: last.Tip, First: first, Device: public, Event: Event{What: whatEnd}}
 	e.position = s.current.Load().position
 	s.stamp(e)
 	return e.sign(s.audit.key)
@@ -135,6 +139,9 @@ func (c *chain) end(e *Entry) string {
 	}
 	if c.known && (e.Number != c.last.Number || e.Previous != c.last.Tip) {
 		return fmt.Sprintf("the device ended this export at line %d, and the line before is %d or another one", e.Number, c.last.Number)
+	}
+	if c.result.Lines > 0 && c.result.First != e.First {
+		return fmt.Sprintf("the device began this export with line %d, and it begins with line %d", e.First, c.result.First)
 	}
 	c.result.Witnessed = e.Number
 	return ""

@@ -293,6 +293,8 @@ func TestExportIsCheckedAnywhere(t *testing.T) {
 		"another id":          {whole.Bytes(), stranger.ID()},
 		"a line out":          {without(7), id},
 		"the last line out":   {without(len(lines) - 2), id},
+		"the first line out":  {without(0), id},
+		"the beginning out":   {bytes.Join(lines[7:], nil), id},
 		"its end out":         {without(len(lines) - 1), id},
 		"cut in a line":       {whole.Bytes()[:whole.Len()-10], id},
 		"a line twice":        {bytes.Join([][]byte{bytes.Join(lines[:5], nil), lines[4], bytes.Join(lines[5:], nil)}, nil), id},

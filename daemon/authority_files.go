@@ -30,7 +30,9 @@ func CheckFiles(cfg *config.Config) error {
 		return err
 	}
 	_, faults := loadAuthorities(cfg, floors)
-	return errors.Join(faults...)
+	_, grants := vendorKeys(cfg.Central.Keys, "central.key")
+	_, lists := vendorKeys(cfg.Central.ListKeys, "central.list_key")
+	return errors.Join(append(faults, grants, lists)...)
 }
 
 // loadAuthorities makes what is configured; those that cannot be made are missing,
