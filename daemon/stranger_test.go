@@ -291,7 +291,7 @@ func TestPairingCodesAreComplete(t *testing.T) {
 }
 
 func TestEveryErrorHasAnAnswer(t *testing.T) {
-	d := &Daemon{log: testLog(t)}
+	d := startDevice(t, "")
 	for err, want := range map[error]api.Code{
 		&acl.NameTakenError{Name: "a", Suggestion: "b"}: api.CodeNameTaken,
 		acl.ErrNoUser:                      api.CodeNotFound,
