@@ -77,15 +77,23 @@ var ErrWhat = errors.New("not a kind of event that can be recorded")
 // but for the rare ones not synced: a power cut may take the last half minute of
 // sessions and tunnels; nothing else does. Too many at once are counted, not written.
 func (s *Store) Record(e Event) error {
+	_, err := s.Recorded(e)
+	return err
+}
+
+// Recorded is Record, and tells whether the event was written; false without an error:
+// it was one too many.
+func (s *Store) Recorded(e Event) (written bool, err error) {
 	sync, known := happenings[e.What]
 	if !known {
-		return ErrWhat
+		return false, ErrWhat
 	}
 	entry, err := s.written(e, sync)
-	if err == nil && entry != nil {
-		s.tellEntry(entry)
+	if err != nil || entry == nil {
+		return false, err
 	}
-	return err
+	s.tellEntry(entry)
+	return true, nil
 }
 
 // written makes the line; nil is a line too many.

@@ -21,12 +21,13 @@ import (
 // (alarms.go), by way of the log.
 
 // record writes to the audit log. A log that cannot be written is shown in the
-// status; it does not keep people out.
-func (d *Daemon) record(e acl.Event) {
-	err := d.store.Record(e)
+// status; it does not keep people out. It is false for one event too many.
+func (d *Daemon) record(e acl.Event) bool {
+	written, err := d.store.Recorded(e)
 	if err != nil && !errors.Is(err, acl.ErrResetting) { // the log goes with the rest
 		d.log.Error("audit log", "error", err)
 	}
+	return written || err != nil
 }
 
 // recorded is told every line of the log, and passes on what somebody should hear of.

@@ -22,7 +22,9 @@ func (d *Daemon) connect(w http.ResponseWriter, r *http.Request, c caller) {
 		return
 	}
 	service, problem := d.admit(authorityOf(r), c)
-	d.recordSupportTunnel(c, authorityOf(r), problem)
+	if unrecorded := d.recordSupportTunnel(c, authorityOf(r), problem); problem == nil {
+		problem = unrecorded
+	}
 	if problem != nil {
 		api.WriteProblem(w, problem)
 		return

@@ -248,7 +248,7 @@ func (d *Daemon) openStore(opened *closers) error {
 	}
 	d.store = store
 	opened.add(store.Close)
-	d.refusals = newRefusals(d.record)
+	d.refusals = newRefusals(func(e acl.Event) { d.record(e) })
 	opened.add(d.refusals.close)
 	return nil
 }

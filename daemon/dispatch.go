@@ -72,7 +72,10 @@ func (p dispatch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if route.Action != public {
 		decision := p.d.decide(c, acl.Action(route.Action), acl.Service{})
-		p.d.recordSupport(c, r, decision)
+		if problem := p.d.recordSupport(c, r, decision); problem != nil {
+			api.WriteProblem(w, problem)
+			return
+		}
 		if !decision.Allow && !p.d.mayList(c, route) && !p.d.mayForHimself(c, route) {
 			p.d.refused(c, acl.Action(route.Action), "", decision.Why)
 			p.d.refuse(w, c, decision)

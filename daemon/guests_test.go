@@ -221,6 +221,21 @@ func TestHotlineEndsNobodysSession(t *testing.T) {
 	owner.call("GET", "/v1/me", nil, nil)
 }
 
+// A hotline does nothing that is not in the audit log, however much it asks for.
+func TestHotlineDoesNothingUnrecorded(t *testing.T) {
+	d := startDevice(t, "")
+	owner := d.owner(t)
+	key := newKey(t)
+	mustEnter(t, d.guests, guestOfKey(key.Fingerprint(), acl.KindSupport, supportName, acl.RoleSupport))
+	p := d.dial(t, key, session.PathTCP)
+	p.call("GET", "/v1/device", nil, nil)
+	for d.record(acl.Event{What: acl.WhatSupportAction, User: supportName}) {
+	}
+	wantCode(t, "one too many", p.tryCall("GET", "/v1/device", nil, nil), api.CodeLimit)
+	p.call("GET", "/v1/support", nil, nil)
+	owner.call("GET", "/v1/device", nil, nil)
+}
+
 // Blocking a name, and revoking the key of a former user, end what a guest has open,
 // and keep him from coming again.
 func TestGuestIsBlocked(t *testing.T) {

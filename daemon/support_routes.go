@@ -178,19 +178,23 @@ func (d *Daemon) supportEnd(w http.ResponseWriter, r *http.Request, c caller) er
 	return nil
 }
 
+// errUnrecorded is told to a hotline whose actions are more than the audit log takes:
+// none is to be missing there.
+var errUnrecorded = api.Problemf(api.CodeLimit, "too much was asked for in this support session: go on in a moment")
+
 // recordSupport writes down what a hotline asks for, whatever the answer: all of it but
-// looking at its own clock.
-func (d *Daemon) recordSupport(c caller, r *http.Request, decision acl.Decision) {
+// looking at its own clock. A problem is the answer in place of what was asked for.
+func (d *Daemon) recordSupport(c caller, r *http.Request, decision acl.Decision) *api.Problem {
 	if r.Method == http.MethodGet && r.URL.Path == "/v1/support" {
-		return
+		return nil
 	}
-	d.recordHotline(c, r.Method+" "+r.URL.Path, decision.Allow, decision.Why)
+	return d.recordHotline(c, r.Method+" "+r.URL.Path, decision.Allow, decision.Why)
 }
 
-func (d *Daemon) recordHotline(c caller, asked string, allowed bool, why string) {
+func (d *Daemon) recordHotline(c caller, asked string, allowed bool, why string) *api.Problem {
 	// Also of who is something else besides: he could not be told from the hotline.
 	if !slices.ContainsFunc(c.principals, func(p acl.Principal) bool { return p.Kind == acl.KindSupport }) {
-		return
+		return nil
 	}
 	info := c.session.Info()
 	e := acl.Event{
@@ -199,14 +203,17 @@ func (d *Daemon) recordHotline(c caller, asked string, allowed bool, why string)
 	if !allowed {
 		e.Why = why
 	}
-	d.record(e)
+	if !d.record(e) && !c.paired {
+		return errUnrecorded
+	}
+	return nil
 }
 
 // recordSupportTunnel is recordSupport for CONNECT.
-func (d *Daemon) recordSupportTunnel(c caller, authority string, problem *api.Problem) {
+func (d *Daemon) recordSupportTunnel(c caller, authority string, problem *api.Problem) *api.Problem {
 	why := ""
 	if problem != nil {
 		why = problem.Detail
 	}
-	d.recordHotline(c, "CONNECT "+authority, problem == nil, why)
+	return d.recordHotline(c, "CONNECT "+authority, problem == nil, why)
 }
