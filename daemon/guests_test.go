@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,7 +20,12 @@ import (
 // parlour is a guests with what it told.
 func parlour() (*guests, *[]identity.Fingerprint) {
 	gone := new([]identity.Fingerprint)
-	return newGuests(func(p acl.Principal) bool { return p.Name == "blocked" }, func(f identity.Fingerprint) { *gone = append(*gone, f) }), gone
+	var mu sync.Mutex // two may end at one moment
+	return newGuests(func(p acl.Principal) bool { return p.Name == "blocked" }, func(f identity.Fingerprint) {
+		mu.Lock()
+		defer mu.Unlock()
+		*gone = append(*gone, f)
+	}), gone
 }
 
 func guestOf(n uint64, kind acl.Kind, name string, roles ...string) guest {

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/keyholed/keyhole/acl"
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/api"
 	"github.com/keyholed/keyhole/protocol/attach"
 	"github.com/keyholed/keyhole/protocol/session"
@@ -207,9 +208,12 @@ func TestAccessIsSetBack(t *testing.T) {
 	if _, err := io.ReadAll(streams[1]); err == nil {
 		t.Error("the stranger's tunnel ended as if in order")
 	}
-	if live := d.live(nil); len(live.Tunnels) != 1 || live.Tunnels[0].User != "Alice" {
-		t.Errorf("tunnels that are left: %+v", live.Tunnels)
-	}
+	testnet.Eventually(t, "one tunnel is left", func() error {
+		if live := d.live(nil); len(live.Tunnels) != 1 || live.Tunnels[0].User != "Alice" {
+			return fmt.Errorf("%+v", live.Tunnels)
+		}
+		return nil
+	})
 	if err := nobody.refused("page"); err == nil || err.Error() != stranger.Error() {
 		t.Errorf("the stranger again: %v", err)
 	}
