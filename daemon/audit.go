@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"mime"
@@ -156,4 +157,20 @@ func VerifyExport(file string, id identity.ID) (control.AuditVerdict, error) {
 		return control.AuditVerdict{}, fmt.Errorf("%s: %w", file, err)
 	}
 	return verdict(v), nil
+}
+
+// lookThroughLog checks once, after the start, what was on the disk: an owner who
+// never asks is told all the same that somebody, or worn flash, took a part of it.
+func (d *Daemon) lookThroughLog(ctx context.Context, ready func()) error {
+	ready()
+	v, err := d.store.Verify()
+	switch {
+	case err != nil:
+		d.log.Warn("the audit log cannot be looked through", "error", err)
+	case v.Bad != nil:
+		d.logBad.Store(v.Bad)
+		d.log.Warn("the audit log is not whole", "where", v.Bad.String())
+	}
+	<-ctx.Done()
+	return nil
 }

@@ -2,11 +2,15 @@ package daemon
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/keyholed/keyhole/acl"
+	"github.com/keyholed/keyhole/internal/testnet"
 	"github.com/keyholed/keyhole/protocol/api"
 	"github.com/keyholed/keyhole/protocol/session"
 )
@@ -75,4 +79,31 @@ func TestExportsAreBounded(t *testing.T) {
 	if answer, _ := owner.ask(http.MethodGet, "/v1/audit?format=jsonl", nil); answer.StatusCode != http.StatusOK {
 		t.Error(answer.Status)
 	}
+}
+
+// A log that lost a line while the device was off is in the warnings after the start,
+// without anybody asking for it.
+func TestDamagedLogIsToldOf(t *testing.T) {
+	dir := shortDir(t)
+	d := startIn(t, dir, text(dir, ""))
+	d.owner(t)
+	if err := d.stop(); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "state", "audit", "000001.log")
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.SplitAfter(data, []byte("\n"))
+	if err := os.WriteFile(file, bytes.Join(append(lines[:2:2], lines[3:]...), nil), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d = startIn(t, dir, text(dir, ""))
+	testnet.Eventually(t, "the damage is told", func() error {
+		if w := strings.Join(d.warnings(), "\n"); !strings.Contains(w, "the audit log is not whole") {
+			return fmt.Errorf("warnings: %s", w)
+		}
+		return nil
+	})
 }

@@ -89,8 +89,9 @@ type Daemon struct {
 	present  presence
 	refusals *refusals
 	watching *watching
-	exports  chan struct{} // holds one for each export of the log under way
-	locked   atomic.Bool   // pairing was locked when it was looked at last
+	exports  chan struct{}               // holds one for each export of the log under way
+	logBad   atomic.Pointer[acl.BadLine] // where the audit log did not hold at the start; nil: nowhere
+	locked   atomic.Bool                 // pairing was locked when it was looked at last
 	doors    doors
 	sockets  []*session.Socket // of doors.udp
 

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/keyholed/keyhole/acl"
@@ -181,6 +182,8 @@ func (d *Daemon) problemOf(err error) *api.Problem {
 		return api.Problemf(api.CodeMalformed, "a CONNECT has no body of its own")
 	case errors.Is(err, acl.ErrRole):
 		return api.Problemf(api.CodeMalformed, "%s: want one of %s", rootText(err), d.roleNames())
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return api.Problemf(api.CodeUnavailable, "the device's disk is full: nothing was changed; to take somebody's permission away there is room")
 	case errors.Is(err, acl.ErrReadOnly), errors.Is(err, acl.ErrBroken), errors.Is(err, acl.ErrClosed):
 		return api.Problemf(api.CodeUnavailable, "the device cannot store changes now: nothing was changed")
 	}

@@ -202,6 +202,9 @@ func (d *Daemon) warnings() []string {
 	if d.window.State().Locked {
 		w = append(w, "pairing is locked after too many tries: hold the pair button for 10 s")
 	}
+	if bad := d.logBad.Load(); bad != nil {
+		w = append(w, "the audit log is not whole: "+bad.String()+"; keyholed audit --verify looks again")
+	}
 	w = append(w, d.labelWarning()...)
 	w = append(w, d.station.warnings()...)
 	w = append(w, d.centralWarnings()...)

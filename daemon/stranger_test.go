@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/keyholed/keyhole/acl"
@@ -300,6 +301,7 @@ func TestEveryErrorHasAnAnswer(t *testing.T) {
 		acl.ErrRole:                        api.CodeMalformed,
 		&acl.ReadOnlyError{Cause: errTest}: api.CodeUnavailable,
 		acl.ErrBroken:                      api.CodeUnavailable,
+		syscall.ENOSPC:                     api.CodeUnavailable,
 		session.ErrNotTunnel:               api.CodeMalformed,
 		errTest:                            api.CodeInternal,
 	} {

@@ -25,6 +25,7 @@ func (d *Daemon) newTasks() ([]Task, error) {
 		newTask("control socket", d.serveControl),
 		newTask("clock", d.followClock),
 		newTask("limits", d.followLimits),
+		newTask("audit log", d.lookThroughLog),
 		d.monitor,
 		watchdog,
 	}
