@@ -40,7 +40,7 @@ func TestSecondPersonComesAndGoes(t *testing.T) {
 	}
 	bob.refused(t, exitRefused, "exec", "Front door", "ssh")
 	bob.refused(t, exitRefused, "connect", "Front door", "ssh")
-	bob.refused(t, exitRefused, "users", "Front door")
+	bob.refused(t, exitRefused, "audit", "Front door")
 	bob.refused(t, exitRefused, "revoke", "Front door", "Alice")
 
 	bridge := bob.connect(t, "Front door", "rtsp")
