@@ -57,7 +57,8 @@ func (d *Daemon) follow(w http.ResponseWriter, r *http.Request, c caller) error 
 	}
 }
 
-// send writes to a reader who must take it within eventTimeout.
+// send writes to a reader who must take it within eventTimeout. Then the deadline is
+// lifted: an HTTP/2 stream would be reset when it passes, though nothing is being written.
 func send(w http.ResponseWriter, text string) error {
 	control := http.NewResponseController(w)
 	if err := control.SetWriteDeadline(time.Now().Add(eventTimeout)); err != nil {
@@ -66,5 +67,8 @@ func send(w http.ResponseWriter, text string) error {
 	if _, err := io.WriteString(w, text); err != nil {
 		return err
 	}
-	return control.Flush()
+	if err := control.Flush(); err != nil {
+		return err
+	}
+	return control.SetWriteDeadline(time.Time{})
 }
