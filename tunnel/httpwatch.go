@@ -32,59 +32,33 @@ type httpUp struct {
 var errEnded = &writeError{errServiceGone}
 
 func (w *httpUp) pass(f *flow, p []byte) error {
-	kept := 0 // p[kept:at] may go on and has not
-	for at := 0; at < len(p) && !w.blind; {
+	x := passage{f: f, p: p}
+	for x.at < len(p) && !w.blind {
 		if w.upgraded && w.scan.between() {
 			// Only the answer tells what the next bytes are.
-			if err := writeAll(f, p[kept:at]); err != nil {
+			if err := x.send(); err != nil {
 				return err
 			}
-			kept = at
 			if !w.settled() {
 				return errEnded
 			}
 			w.upgraded, w.blind = false, w.isBlind()
 			continue
 		}
-		request := w.scan.part == partHead
-		n, head, held, err := w.scan.step(p[at:])
-		if err != nil {
+		if err := x.step(&w.scan, func(head []byte) error { return w.request(&x, head) }); err != nil {
 			return err
 		}
-		end := at + n
-		switch {
-		case head != nil:
-			if request {
-				if err := w.request(f, p[kept:at], head); err != nil {
-					return err
-				}
-				kept = at
-			}
-			if len(head) == n {
-				break // stays part of p
-			}
-			if err := writeAll(f, p[kept:at], head); err != nil {
-				return err
-			}
-			kept = end
-		case held:
-			if err := writeAll(f, p[kept:at]); err != nil {
-				return err
-			}
-			kept = end
-		}
-		at = end
 	}
-	return writeAll(f, p[kept:])
+	return x.rest()
 }
 
 // request decides when a request may go on. What came before it goes first.
-func (w *httpUp) request(f *flow, before, head []byte) error {
+func (w *httpUp) request(x *passage, head []byte) error {
 	h, err := parseRequest(head)
 	if err != nil {
 		return err
 	}
-	if err := writeAll(f, before); err != nil {
+	if err := x.send(); err != nil {
 		return err
 	}
 	w.mu.Lock()
@@ -97,9 +71,9 @@ func (w *httpUp) request(f *flow, before, head []byte) error {
 	if h.user && password == nil {
 		password = h.target
 	}
-	x, credential := marked(h.method, h.target, password)
-	x.bodyless, x.upgrade = string(h.method) == "HEAD", h.upgrade
-	if !w.ask(x, h.hasPassword(), credential) {
+	asked, credential := marked(h.method, h.target, password)
+	asked.bodyless, asked.upgrade = string(h.method) == "HEAD", h.upgrade
+	if !w.ask(asked, h.hasPassword(), credential) {
 		return errEnded
 	}
 	w.upgraded = h.upgrade != noUpgrade
@@ -117,37 +91,13 @@ type httpDown struct {
 }
 
 func (w *httpDown) pass(f *flow, p []byte) error {
-	kept := 0
-	for at := 0; at < len(p) && !w.blind; {
-		answer := w.scan.part == partHead
-		n, head, held, err := w.scan.step(p[at:])
-		if err != nil {
+	x := passage{f: f, p: p}
+	for x.at < len(p) && !w.blind {
+		if err := x.step(&w.scan, w.answer); err != nil {
 			return err
 		}
-		end := at + n
-		switch {
-		case head != nil:
-			if answer {
-				if err := w.answer(head); err != nil {
-					return err
-				}
-			}
-			if len(head) == n {
-				break
-			}
-			if err := writeAll(f, p[kept:at], head); err != nil {
-				return err
-			}
-			kept = end
-		case held:
-			if err := writeAll(f, p[kept:at]); err != nil {
-				return err
-			}
-			kept = end
-		}
-		at = end
 	}
-	return writeAll(f, p[kept:])
+	return x.rest()
 }
 
 // answer notes what an answer says, before it goes on.
